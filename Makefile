@@ -1,0 +1,51 @@
+# Everything a user or a developer does, one word each. `make help` lists it.
+SHELL := bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help env tools cluster demo test check format bench clean lock
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(VENV)/.ready  ## the Python environment in .venv
+
+$(VENV)/.ready: constraints.txt pyproject.toml
+	@hack/env.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+tools:  ## prometheus and redis-server, from Debian's packages when absent
+	@hack/tools.sh
+
+cluster:  ## a Kubernetes control plane for tests, built once from published Go modules
+	@hack/cluster/build.sh
+
+demo: env tools  ## the whole loop on real parts, about a minute
+	@$(BIN)/trimtab demo
+
+test: env tools  ## every test that this machine can run
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+check: env  ## lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: env  ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: bench-idle  ## all benchmarks
+
+bench-%: env tools
+	@$(BIN)/python -m bench.$*
+
+lock:  ## compile constraints.txt anew (needs uv)
+	uv pip compile pyproject.toml --extra controller --extra demo --extra dev --generate-hashes --universal \
+	    --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file constraints.txt
+
+clean:  ## remove what was made here
+	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

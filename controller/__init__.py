@@ -1,0 +1,1 @@
+"""The daemon: observes model servers, decides in small explained steps, acts on Redis and Kubernetes."""

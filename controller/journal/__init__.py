@@ -1,0 +1,1 @@
+"""Decision records: what was decided, from what, and what came of it."""

@@ -1,0 +1,63 @@
+"""What decide() remembers between ticks for one policy. A lost memory is a slower controller, never an unsafe one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def frozen(mapping: Mapping[K, V]) -> Mapping[K, V]:
+    """A read-only copy, so that a memory handed on cannot be changed behind anybody's back."""
+    return MappingProxyType(dict(mapping))
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceMemory:
+    """What is remembered of one instance; dropped when its pod becomes another pod (`uid`).
+
+    Args:
+        capacity: requests/s it can serve, last estimate; None until one was made.
+        capacity_at: when, seconds since the epoch.
+        latency: last known mean response time, seconds.
+        over_since: since when its response time is over the threshold without a break; None when it is not.
+        shedding: whether it now hands its new requests to others.
+        calm_since: since when, while shedding, its response time is below the recovery level; None when it is not.
+        first_seen: when the controller first saw it, for slow start.
+    """
+
+    uid: str | None = None
+    capacity: float | None = None
+    capacity_at: float | None = None
+    latency: float | None = None
+    over_since: float | None = None
+    shedding: bool = False
+    calm_since: float | None = None
+    first_seen: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered of one policy.
+
+    Args:
+        weights: by instance name, as last published.
+        limit: as last published.
+        breach_since: since when the SLO is breached without a break.
+        limit_changed_at: when the limit last moved, seconds since the epoch.
+        min_changed_at: when minReplicas was last moved by us; likewise the others.
+        ready_instances: how many were ready when last known.
+    """
+
+    instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
+    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    limit: int | None = None
+    breach_since: float | None = None
+    limit_changed_at: float | None = None
+    min_changed_at: float | None = None
+    max_changed_at: float | None = None
+    ready_instances: int | None = None

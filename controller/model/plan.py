@@ -1,0 +1,110 @@
+"""What will change, from what, to what, and why. `plan`, `--dry-run`, the journal and Events print this object."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from controller.model.snapshot import HpaSpec
+
+
+class EndpointState(StrEnum):
+    """What clients are told of an endpoint."""
+
+    SERVING = "serving"
+    WARMING = "warming"
+    STALE = "stale"
+    EJECTED = "ejected"
+
+
+@dataclass(frozen=True, slots=True)
+class RankedEndpoint:
+    """One row of the ranking. Seconds and ratios; None where nothing is known. Weights of one ranking sum to 1."""
+
+    endpoint: str
+    instance: str
+    rank: int
+    weight: float
+    state: EndpointState
+    age: float | None = None
+    latency: float | None = None
+    cpu: float | None = None
+    memory: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """One atomic publish to Redis: ranking, weights and limit change together or not at all.
+
+    `limit` None means that the policy has no `concurrency` section, or that nothing is known to set it from.
+    `endpoints` None means that the policy has no `routing` section, or that the last ranking must stand.
+    """
+
+    endpoints: tuple[RankedEndpoint, ...] | None
+    limit: int | None
+    panic: bool
+    valid_for_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HpaWrite:
+    """One write of an HPA: create when `before` is None, else from `before` to `after`."""
+
+    namespace: str
+    name: str
+    before: HpaSpec | None
+    after: HpaSpec
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One number that changes: `limit: 40 -> 28, p95 0.9 s is over the SLO 0.5 s`. Values are None when there is none."""
+
+    field: str
+    before: float | str | None
+    after: float | str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One actuator that stays where it is though something asked it to move, and why."""
+
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one tick wants to do for one policy.
+
+    Args:
+        changes: every number that changes, each with its reason, after the rails.
+        holds: every actuator that is held, with the reason.
+    """
+
+    policy: str
+    at: float
+    publish: Publish | None = None
+    hpa: HpaWrite | None = None
+    changes: tuple[Change, ...] = ()
+    holds: tuple[Hold, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types, for `-o json`, the journal and golden tests."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The plan in one line, for the log."""
+        parts = [f"{c.field} {_show(c.before)} -> {_show(c.after)} ({c.reason})" for c in self.changes]
+        parts += [f"held {h.field} ({h.reason})" for h in self.holds]
+        return "; ".join(parts) or "no change"
+
+
+def _show(value: float | str | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Reads the world: Prometheus, Kubernetes and Redis become one Snapshot. Changes nothing."""

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Make sure that prometheus and redis-server are installed; on Debian or Ubuntu as root, install them.
+# Daemons that the packages start by themselves are left alone: ours run on free loopback ports.
+set -euo pipefail
+missing=()
+command -v prometheus >/dev/null || missing+=(prometheus)
+command -v redis-server >/dev/null || missing+=(redis-server)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "trimtab: install ${missing[*]} and run this again (Debian, Ubuntu: apt-get install ${missing[*]})" >&2
+    exit 1
+fi
+echo "trimtab: installing ${missing[*]} from the distribution's packages"
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
