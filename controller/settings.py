@@ -15,7 +15,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from controller.errors import ConfigError
 
-
 # Kubernetes puts such variables into every pod for each Service, one named `trimtab` among them.
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
 
