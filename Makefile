@@ -43,9 +43,12 @@ bench: bench-idle  ## all benchmarks
 bench-%: env tools
 	@$(BIN)/python -m bench.$*
 
-lock:  ## compile constraints.txt anew (needs uv)
-	uv pip compile pyproject.toml --extra controller --extra demo --extra dev --generate-hashes --universal \
-	    --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file constraints.txt
+LOCK := uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 \
+    --no-emit-index-url --no-emit-find-links --no-header --quiet
+
+lock:  ## compile both constraints files anew (needs uv)
+	$(LOCK) --extra controller --extra demo --extra dev --output-file constraints.txt
+	$(LOCK) --extra controller --constraint constraints.txt --output-file constraints-controller.txt
 
 clean:  ## remove what was made here
 	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

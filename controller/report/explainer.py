@@ -1,0 +1,80 @@
+"""Turns a finished tick into log lines, metrics, health and journal entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from controller.model.outcome import Outcome, Result
+from controller.model.plan import Plan
+from controller.model.tick import TickReport
+from controller.report.health import Health
+from controller.report.metrics import Metrics
+from controller.report.problems import ProblemLog
+
+SYSTEM_OF = {"publish": "Redis", "hpa": "Kubernetes", "event": "Kubernetes"}
+
+
+@dataclass(slots=True)
+class Explainer:
+    """Logs a `decision` for each policy that changed something or whose holds changed.
+
+    `record` makes a decision record, `keep` writes one to the journal and returns what went wrong, or None.
+    """
+
+    log: FilteringBoundLogger
+    metrics: Metrics
+    health: Health
+    systems: tuple[str, ...]
+    record: Callable[[Plan, tuple[Outcome, ...], bool], dict[str, Any]]
+    keep: Callable[[float, dict[str, Any]], str | None] | None = None
+    problems: ProblemLog = field(init=False)
+    _told: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.problems = ProblemLog(self.log)
+
+    def explain(self, tick: TickReport) -> None:
+        """Tell everybody who wants to know what one tick saw, decided and did."""
+        problems = [*tick.snapshot.problems, *_failures(tick.outcomes)]
+        for plan in tick.plans:
+            self._decision(tick, plan, problems)
+        for bug in tick.bugs:
+            self.log.error("bug", exc_info=bug, message="please report this; the policy is held")
+        self.problems.report(problems, tick.at)
+        failed = {line.partition(":")[0] for line in problems}
+        self.metrics.dependencies(self.systems, failed)
+        self.metrics.decided(tick.snapshot.services, tick.plans)
+        self.metrics.acted(tick.outcomes)
+        self.metrics.ticks.labels(tick.result).inc()
+        self.metrics.last_tick.set(tick.at)
+        self.health.tick_done(len(tick.plans), self.systems, failed)
+
+    def _decision(self, tick: TickReport, plan: Plan, problems: list[str]) -> None:
+        outcomes = tuple(outcome for outcome in tick.outcomes if outcome.policy == plan.policy)
+        record = self.record(plan, outcomes, plan.policy in tick.acted)
+        # The same hold, tick after tick, is told once: a reason's numbers may move without it being news.
+        news = (tuple(h.field for h in plan.holds), tuple((o.actuator, o.result) for o in outcomes if _notable(o)))
+        if plan.changes or news != self._told.get(plan.policy, ((), ())):
+            self.log.info("decision", **record)
+            if self.keep and (problem := self.keep(tick.at, record)):
+                problems.append(problem)
+        self._told[plan.policy] = news
+
+
+def _notable(outcome: Outcome) -> bool:
+    return outcome.result in (Result.REFUSED, Result.FAILED)
+
+
+def _failures(outcomes: tuple[Outcome, ...]) -> list[str]:
+    """One line per system that an effect failed on; refusals are decisions, not failures."""
+    failed: dict[str, str] = {}
+    for outcome in outcomes:
+        if outcome.result is Result.FAILED:
+            system = outcome.system or SYSTEM_OF.get(outcome.actuator, outcome.actuator)
+            detail = outcome.detail.removeprefix(f"{system}: ")
+            failed.setdefault(system, f"{system}: {detail}")
+    return list(failed.values())
