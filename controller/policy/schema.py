@@ -5,18 +5,33 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from controller.model.sample import Signal
-from controller.policy.quantity import Duration, Ratio
+from controller.policy.address import endpoint_template, server_url
+from controller.policy.promql import checked_query
+from controller.policy.quantity import Duration, Ratio, at_least
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+QUEUE_NAME = r"^[A-Za-z0-9_.:-]+$"
 LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 
 Replicas = Annotated[int, Field(ge=1, le=100_000)]
 Percent = Annotated[int, Field(ge=1, le=1000)]
 LabelName = Annotated[str, Field(pattern=LABEL_NAME)]
+Interval = Annotated[Duration, AfterValidator(at_least(1.0))]
+"""A duration of a second or more."""
+Positive = Annotated[Duration, AfterValidator(at_least(0.001))]
+"""A duration above zero."""
+
+
+def _empty_is_default(value: object) -> object:
+    return {} if value is None else value
+
+
+WithDefaults = BeforeValidator(_empty_is_default)
+"""A section with nothing behind its colon (`routing:`) is there, with its defaults, just as `routing: {}`."""
 
 
 class Section(BaseModel):
@@ -35,8 +50,10 @@ class Mode(StrEnum):
 class Metadata(Section):
     """Which service this policy is for. `namespace/name` names its Redis keys."""
 
-    name: Annotated[str, Field(pattern=DNS_NAME)]
-    namespace: Annotated[str, Field(pattern=DNS_LABEL)] = "default"
+    name: Annotated[str, Field(pattern=DNS_NAME)] = Field(description="Name of the policy, unique in its namespace.")
+    namespace: Annotated[str, Field(pattern=DNS_LABEL)] = Field(
+        "default", description="Namespace of the service, its workload and its HPA."
+    )
 
 
 class Instances(Section):
@@ -46,7 +63,7 @@ class Instances(Section):
         description="Label matchers (equality) added to every query."
     )
     key: LabelName = Field("pod", description="The label that names an instance.")
-    endpoint: Annotated[str, Field(min_length=1)] = Field(
+    endpoint: Annotated[str, Field(min_length=1), AfterValidator(endpoint_template)] = Field(
         "http://{pod_ip}:8000",
         description="How clients reach an instance. `{pod_ip}` comes from Kubernetes, any other name from the labels.",
     )
@@ -55,19 +72,24 @@ class Instances(Section):
 class CustomSignal(Section):
     """A signal given as PromQL, in the signal's base unit, with one series per instance.
 
-    `$selector` stands for the label matchers, `$by` for the labels to group by, `$window` for the rate window.
+    `$selector` stands for the label matchers, `$by` for the labels to group by, `$window` for the rate window,
+    `$quantile` for the SLO's quantile, `$pods` for the matcher on the namespace alone.
     """
 
-    query: Annotated[str, Field(min_length=1)]
+    query: Annotated[str, Field(min_length=1), AfterValidator(checked_query)] = Field(
+        description="PromQL with one series per instance; group it `by ($by)`."
+    )
 
 
 class Signals(Section):
     """Where the numbers come from: a preset, and PromQL for what it lacks or gets wrong."""
 
     preset: str | None = Field(None, description="Name of a preset; `trimtab schema --presets` lists them.")
-    prometheus: str | None = Field(None, description="URL of another Prometheus than the controller's own.")
-    window: Duration = Field(60.0, description="Rate window; at least four scrape intervals.", validate_default=False)
-    freshFor: Duration = Field(60.0, description="A sample older than this freezes decreases.", validate_default=False)
+    prometheus: Annotated[str, AfterValidator(server_url)] | None = Field(
+        None, description="URL of another Prometheus than the controller's own."
+    )
+    window: Interval = Field(60.0, description="Rate window; at least four scrape intervals.", validate_default=False)
+    freshFor: Interval = Field(60.0, description="A sample older than this freezes decreases.", validate_default=False)
     latency: CustomSignal | None = Field(None, description="Mean response time, seconds.")
     latencyQuantile: CustomSignal | None = Field(None, description="Response time at the SLO's quantile, seconds.")
     rate: CustomSignal | None = Field(None, description="Requests finished per second.")
@@ -93,7 +115,7 @@ class Signals(Section):
 class Slo(Section):
     """What the service promises."""
 
-    latency: Duration = Field(0.5, description="Response time to keep.", validate_default=False)
+    latency: Positive = Field(0.5, description="Response time to keep.", validate_default=False)
     quantile: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="Share of requests that keep it.")
     errors: Ratio = Field(0.01, description="Share of requests that may fail.", validate_default=False)
 
@@ -101,7 +123,7 @@ class Slo(Section):
 class Routing(Section):
     """Endpoint weights, published to Redis."""
 
-    threshold: Duration | None = Field(
+    threshold: Positive | None = Field(
         None,
         description="Mean response time above which an instance hands new requests to others; default slo.latency.",
     )
@@ -117,16 +139,18 @@ class Routing(Section):
     maxChange: Ratio = Field(
         0.25, description="Largest relative change of a weight per publish.", validate_default=False
     )
-    validFor: Duration = Field(60.0, description="Clients may use a ranking for this long.", validate_default=False)
+    validFor: Interval = Field(60.0, description="Clients may use a ranking for this long.", validate_default=False)
 
 
 class Concurrency(Section):
     """The fleet-wide limit of the request queue."""
 
-    queue: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.:-]+$")] = "model_requests"
+    queue: Annotated[str, Field(min_length=1, max_length=200, pattern=QUEUE_NAME)] = Field(
+        "model_requests", description="Name of the request queue in Redis."
+    )
     perInstance: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="Requests in flight per ready instance.")
-    min: Annotated[int, Field(ge=1)] = 1
-    max: Annotated[int, Field(ge=1)] = 200
+    min: Annotated[int, Field(ge=1, le=10_000_000)] = Field(1, description="The limit never goes below.")
+    max: Annotated[int, Field(ge=1, le=10_000_000)] = Field(200, description="The limit never goes above.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Concurrency:
@@ -138,8 +162,8 @@ class Concurrency(Section):
 class Bound(Section):
     """How far one bound of the HPA may be moved."""
 
-    floor: Replicas
-    ceiling: Replicas
+    floor: Replicas = Field(description="The bound starts here and never goes below, in replicas.")
+    ceiling: Replicas = Field(description="The bound never goes above, in replicas.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Bound:
@@ -151,20 +175,22 @@ class Bound(Section):
 class ScaleTarget(Section):
     """The workload that the HPA scales."""
 
-    kind: Literal["Deployment", "StatefulSet", "ReplicaSet"] = "Deployment"
-    name: Annotated[str, Field(pattern=DNS_NAME)]
+    kind: Literal["Deployment", "StatefulSet", "ReplicaSet"] = Field("Deployment", description="Kind of the workload.")
+    name: Annotated[str, Field(pattern=DNS_NAME)] = Field(description="Name of the workload.")
 
 
 class Cpu(Section):
     """CPU target, percent of the request."""
 
-    target: Percent = 70
+    target: Percent = Field(70, description="Average CPU use to aim at, percent of the request.")
     between: Annotated[list[Percent], Field(min_length=2, max_length=2)] | None = Field(
         None, description="Lets Trimtab tune the target inside this range."
     )
 
     @model_validator(mode="after")
     def _inside(self) -> Cpu:
+        if self.between is not None and self.between[0] > self.between[1]:
+            raise ValueError(f"between {self.between} has its larger number first")
         if self.between is not None and not self.between[0] <= self.target <= self.between[1]:
             raise ValueError(f"target {self.target} lies outside between {self.between}")
         return self
@@ -173,13 +199,13 @@ class Cpu(Section):
 class Memory(Section):
     """Memory target, percent of the request."""
 
-    target: Percent = 80
+    target: Percent = Field(80, description="Average memory use to aim at, percent of the request.")
 
 
 class Steps(Section):
     """How fast bounds move. Raising min starts pods at once and lowering max stops them, so both go in steps."""
 
-    replicas: Annotated[int, Field(ge=1)] = Field(2, description="Largest change of a bound per step.")
+    replicas: Annotated[int, Field(ge=1, le=100_000)] = Field(2, description="Largest change of a bound per step.")
     every: Duration = Field(30.0, description="Shortest time between two raises of a bound.", validate_default=False)
     lowerEvery: Duration = Field(
         300.0, description="Shortest time between two lowerings of a bound.", validate_default=False
@@ -190,12 +216,22 @@ class Scaling(Section):
     """The HorizontalPodAutoscaler and how far it may be steered."""
 
     hpa: Annotated[str, Field(pattern=DNS_NAME)] = Field(description="Created when absent, adopted when present.")
-    target: ScaleTarget
-    min: Bound = Field(default_factory=lambda: Bound(floor=2, ceiling=2))
-    max: Bound = Field(default_factory=lambda: Bound(floor=10, ceiling=10))
-    cpu: Cpu | None = Field(default_factory=Cpu)
-    memory: Memory | None = Field(default_factory=Memory)
-    steps: Steps = Field(default_factory=Steps)
+    target: ScaleTarget = Field(description="The workload that the HPA scales.")
+    min: Bound = Field(
+        default_factory=lambda: Bound(floor=2, ceiling=2),
+        description="How far minReplicas may be moved; default 2 to 2, so not at all.",
+    )
+    max: Bound = Field(
+        default_factory=lambda: Bound(floor=10, ceiling=10),
+        description="How far maxReplicas may be moved; default 10 to 10, so not at all.",
+    )
+    cpu: Cpu | None = Field(
+        default_factory=Cpu, description="CPU metric of the HPA; `cpu: null` leaves the metric out."
+    )
+    memory: Memory | None = Field(
+        default_factory=Memory, description="Memory metric of the HPA; `memory: null` leaves the metric out."
+    )
+    steps: Annotated[Steps, WithDefaults] = Field(default_factory=Steps, description="How fast the bounds move.")
     adopt: bool = Field(True, description="Take over the bounds of an HPA that somebody applied by hand.")
 
     @model_validator(mode="after")
@@ -212,23 +248,29 @@ class Scaling(Section):
 class Spec(Section):
     """What to observe and what may be moved. A section that is omitted does nothing."""
 
-    interval: Duration = Field(15.0, description="How often to decide.", validate_default=False)
+    interval: Interval = Field(15.0, description="How often to decide.", validate_default=False)
     mode: Mode = Field(Mode.ENFORCE, description="`observe` decides and reports, and writes nothing.", strict=False)
-    instances: Instances
-    signals: Signals
-    slo: Slo = Field(default_factory=Slo)
-    routing: Routing | None = None
-    concurrency: Concurrency | None = None
-    scaling: Scaling | None = None
+    instances: Instances = Field(description="Which instances serve, and how clients reach them.")
+    signals: Signals = Field(description="Where the numbers come from.")
+    slo: Annotated[Slo, WithDefaults] = Field(default_factory=Slo, description="What the service promises.")
+    routing: Annotated[Routing | None, WithDefaults] = Field(
+        None, description="Publish endpoint weights; omitted: none are published."
+    )
+    concurrency: Annotated[Concurrency | None, WithDefaults] = Field(
+        None, description="Move the queue's limit; omitted: no limit is set."
+    )
+    scaling: Annotated[Scaling | None, WithDefaults] = Field(
+        None, description="Steer the HPA; omitted: no HPA is touched."
+    )
 
 
 class LoadPolicy(Section):
     """One service's load policy."""
 
-    apiVersion: Literal["trimtab/v1"]
-    kind: Literal["LoadPolicy"]
-    metadata: Metadata
-    spec: Spec
+    apiVersion: Literal["trimtab/v1"] = Field(description="Version of this schema.")
+    kind: Literal["LoadPolicy"] = Field(description="Always LoadPolicy.")
+    metadata: Metadata = Field(description="Which service this policy is for.")
+    spec: Spec = Field(description="What to observe and what may be moved.")
 
     @property
     def key(self) -> str:

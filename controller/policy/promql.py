@@ -1,0 +1,48 @@
+"""The placeholders of a query. Observing fills them; here they are only named and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+PLACEHOLDERS: Mapping[str, str] = {
+    "selector": "the label matchers of the policy's selector",
+    "by": "the labels that name an instance",
+    "window": "the rate window, such as 60s",
+    "quantile": "the quantile of the SLO, such as 0.95",
+    "pods": "the matcher on `namespace` alone, for series of the kubelet; may be empty, so it comes last in its braces",
+}
+
+_DOLLAR = re.compile(r"\$(\{\w*\}|\w*)")
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`')
+
+
+def fill(query: str, **values: str) -> str:
+    """The query with its placeholders replaced in one pass, so that a value which looks like one stays as it is.
+
+    Raises:
+        KeyError: the query uses a placeholder that has no value.
+    """
+    return re.sub(r"\$([a-z]+)\b", lambda match: values[match.group(1)], query)
+
+
+def checked_query(query: str) -> str:
+    """The query, if it has text and every `$` outside of strings starts a placeholder.
+
+    Inside strings a `$` is a regular expression's anchor or a group, unless it names a placeholder.
+
+    Raises:
+        ValueError: what is wrong, in plain words.
+    """
+    if not query.strip():
+        raise ValueError("must not be empty")
+    bare = _QUOTED.sub('""', query)
+    for match in _DOLLAR.finditer(bare):
+        name = match.group(1)
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"${placeholder}" for placeholder in PLACEHOLDERS)
+            raise ValueError(f"unknown placeholder ${name}; known: {known}")
+    for opening, closing in ("()", "[]", "{}"):
+        if bare.count(opening) != bare.count(closing):
+            raise ValueError(f"`{opening}` and `{closing}` do not pair up")
+    return query
