@@ -10,7 +10,7 @@ from typing import Any
 import requests
 from prometheus_api_client import PrometheusConnect
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as WireTimeout
 from urllib3.util.retry import Retry
 
@@ -32,6 +32,7 @@ SYSTEM = "Prometheus"
 BODY_MAX_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 65536
 _ERROR_TEXT_MAX = 300
+_TIMEOUTS = (requests.Timeout, WireTimeout, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,8 @@ class PrometheusServer:
 
     def _transport_error(self, error: Exception, seconds: float) -> DependencyError:
         chain = _causes(error)
-        if any(isinstance(cause, requests.Timeout | ReadTimeoutError | WireTimeout | TimeoutError) for cause in chain):
+        # To urllib3 a refused connection is a kind of connect timeout.
+        if any(isinstance(cause, _TIMEOUTS) and not isinstance(cause, NewConnectionError) for cause in chain):
             return self._error(TimedOut, f"no answer within {seconds:.1f} s")
         if isinstance(error, requests.exceptions.SSLError):
             return self._error(Unreachable, f"TLS: {_innermost(chain)}")
