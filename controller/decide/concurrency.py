@@ -53,7 +53,10 @@ def propose(
     if followed != before:
         return Proposed(FIELD, before, followed, f"ready instances {memory.ready_instances} -> {ready}")
     if level.breach is not None:
-        return _decrease(before, rules.min, level.breach) if breach_lasts else Proposed(FIELD, before, before)
+        lowered = _decrease(before, rules.min, level.breach)
+        if level.doubts:
+            return lowered.keep(f"no decrease on doubtful data: {'; '.join(level.doubts)}")
+        return lowered if breach_lasts else Proposed(FIELD, before, before)
     return _towards(before, base, why, level.doubts)
 
 
