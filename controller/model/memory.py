@@ -28,6 +28,10 @@ class InstanceMemory:
         shedding: whether it now hands its new requests to others.
         calm_since: since when, while shedding, its response time is below the recovery level; None when it is not.
         first_seen: when the controller first saw it, for slow start.
+        endpoint: how clients reach it, last known, so that a Kubernetes outage takes nobody out of the ranking.
+        routable: whether its pod was ready and not terminating when last known.
+        latency_at: when `latency` was measured: a streak of slow samples does not span a long gap.
+        failing_since: since when its error ratio is over the failure level without a break.
     """
 
     uid: str | None = None
@@ -38,6 +42,10 @@ class InstanceMemory:
     shedding: bool = False
     calm_since: float | None = None
     first_seen: float | None = None
+    endpoint: str | None = None
+    routable: bool | None = None
+    latency_at: float | None = None
+    failing_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +57,14 @@ class Memory:
         limit: as last published.
         breach_since: since when the SLO is breached without a break.
         limit_changed_at: when the limit last moved, seconds since the epoch.
-        min_changed_at: when minReplicas was last moved by us; likewise the others.
+        min_changed_at: when minReplicas was last seen to move, whoever moved it; likewise the others. Taken from what the
+            API server holds, not from what was planned, so that a failed write or a dry run costs no waiting time.
         ready_instances: how many were ready when last known.
+        at: the instant of the last tick.
+        hpa_min: minReplicas when last seen; likewise hpa_max.
+        hpa_seen_at: when this memory first saw the HPA: nothing is lowered before the lowering time has passed since.
+        pressure_since: since when demand asks for more replicas without a break.
+        calm_since: since when fresh data say that nothing is wrong, without a break.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -61,3 +75,9 @@ class Memory:
     min_changed_at: float | None = None
     max_changed_at: float | None = None
     ready_instances: int | None = None
+    at: float | None = None
+    hpa_min: int | None = None
+    hpa_max: int | None = None
+    hpa_seen_at: float | None = None
+    pressure_since: float | None = None
+    calm_since: float | None = None

@@ -1,0 +1,176 @@
+"""One decision: what is known of a service, and its policy, become a plan.
+
+Pure: the same arguments give the same plan. Read `decide` first; each line is a room of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from controller.decide import concurrency, demand, rails, routing, scaling, slo
+from controller.decide.members import count_ready, members, standing_weights
+from controller.decide.proposal import Proposed
+from controller.decide.scaling import Bounds, Wish
+from controller.decide.slo import ServiceLevel
+from controller.model.memory import Memory, frozen
+from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
+from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
+from controller.policy.schema import LoadPolicy
+
+VALID_FOR_SECONDS = 60.0
+"""How long a publish counts when the policy has no routing section to say so."""
+STREAK = 0.5
+"""Share of the interval after which a second bad tick makes a streak; below one, because ticks jitter."""
+
+T = TypeVar("T")
+
+
+def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tuple[Plan, Memory]:
+    """What to do now, and what to remember if it is done.
+
+    What stands (weights, limit, bounds) is read from the snapshot where it answers, so that a plan that was not carried
+    out (a dry run, a failed write) leaves nothing wrong behind in the memory.
+
+    Args:
+        policy: the service's policy; a section that is omitted does nothing.
+        service: everything known at `service.at`; no other clock is read.
+        memory: as returned by the last call, or `Memory()`.
+    """
+    standing = standing_weights(service, memory)
+    fleet = members(service, memory, standing)
+    level = slo.measure(policy.spec.slo, service)
+    now = _remember(policy, service, memory, level)
+
+    ranking = routing.rank(policy, service, fleet, standing)
+    endpoints, unsafe = rails.ranking(ranking.endpoints)
+    limit = _limit(policy, service, now, memory, level)
+    hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level)
+
+    plan = Plan(
+        policy=policy.key,
+        at=service.at,
+        publish=_publish(policy, endpoints, limit, panic=ranking.panic),
+        hpa=hpa,
+        changes=(*_present(limit.change() if limit else None), *(ranking.changes if endpoints else ()), *hpa_changes),
+        holds=(*_present(limit.hold() if limit else None, unsafe), *ranking.holds, *hpa_holds),
+    )
+    after = replace(
+        now,
+        instances=frozen(ranking.memories),
+        weights=frozen({e.instance: e.weight for e in endpoints}) if endpoints else frozen(standing),
+        limit=memory.limit if limit is None else limit.after,
+        limit_changed_at=service.at if limit is not None and limit.change() else memory.limit_changed_at,
+        ready_instances=memory.ready_instances if (ready := count_ready(service)) is None else ready,
+    )
+    return plan, after
+
+
+def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, level: ServiceLevel) -> Memory:
+    """The streaks and observed moves, up to date with this snapshot."""
+    spec, at = policy.spec, service.at
+    slots = None if spec.concurrency is None else spec.concurrency.perInstance
+    # A breach on doubtful data starts no streak: the limit goes down only on two whole views in a row.
+    breached = level.breach is not None and not level.doubts
+    pressed = demand.pressure(service, level, concurrency.standing_limit(service, memory), slots) is not None
+    calm = level.breach is None and not pressed and not level.doubts
+    updated = replace(
+        memory,
+        at=at,
+        breach_since=_since(memory.breach_since, at, on=breached),
+        pressure_since=_since(memory.pressure_since, at, on=pressed),
+        calm_since=_since(memory.calm_since, at, on=calm),
+    )
+    if not isinstance(service.hpa, Known) or service.hpa.value is None:
+        return updated
+    bounds = service.hpa.value.spec
+    # Seen now, so it moved since the last tick; that tick's instant is when a move of our own was made.
+    moved_at = at if memory.at is None else memory.at
+    min_moved = memory.hpa_min is not None and memory.hpa_min != bounds.min_replicas
+    max_moved = memory.hpa_max is not None and memory.hpa_max != bounds.max_replicas
+    return replace(
+        updated,
+        hpa_min=bounds.min_replicas,
+        hpa_max=bounds.max_replicas,
+        hpa_seen_at=at if memory.hpa_seen_at is None else memory.hpa_seen_at,
+        min_changed_at=moved_at if min_moved else memory.min_changed_at,
+        max_changed_at=moved_at if max_moved else memory.max_changed_at,
+    )
+
+
+def _limit(
+    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, before: Memory, level: ServiceLevel
+) -> Proposed | None:
+    rules = policy.spec.concurrency
+    if rules is None:
+        return None
+    ready = count_ready(service)
+    lasts = _lasts(now.breach_since, service.at, policy.spec.interval)
+    proposed = concurrency.propose(rules, service, before, level, ready=ready, breach_lasts=lasts)
+    lost = concurrency.lost_capacity(before, ready)
+    return None if proposed is None else rails.limit(rules, proposed, level.doubts, lost_capacity=lost)
+
+
+def _hpa(
+    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel
+) -> tuple[HpaWrite | None, tuple[Change, ...], tuple[Hold, ...]]:
+    rules = policy.spec.scaling
+    if rules is None:
+        return None, (), ()
+    proposed = scaling.propose(rules, service, now, _wish(policy, service, now, level))
+    if isinstance(proposed, Hold):
+        return None, (), (proposed,)
+    safe, holds = rails.bounds(rules, proposed, level.doubts)
+    holds = (*_present(safe.minimum.hold(), safe.maximum.hold()), *holds)
+    after = HpaSpec(rules.target.kind, rules.target.name, safe.minimum.after, safe.maximum.after, safe.targets)
+    changes = (*_present(safe.minimum.change(), safe.maximum.change()), *_target_changes(safe))
+    if safe.adopt:
+        changes = (Change("hpa manager", "another", "trimtab", "adopted with the bounds it has"), *changes)
+    if not changes:
+        return None, (), holds
+    reason = "; ".join(dict.fromkeys(c.reason for c in changes))
+    metadata = policy.metadata
+    return HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason), changes, holds
+
+
+def _wish(policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> Wish:
+    concurrent = policy.spec.concurrency
+    slots = None if concurrent is None else concurrent.perInstance
+    lasts = _lasts(now.pressure_since, service.at, policy.spec.interval)
+    pressure = demand.pressure(service, level, concurrency.standing_limit(service, now), slots) if lasts else None
+    ready, scale = count_ready(service), service.scale.value if isinstance(service.scale, Known) else None
+    coming = 0 if ready is None or scale is None else max(scale.spec_replicas, scale.status_replicas) - ready
+    return Wish(pressure, 0.0 if now.calm_since is None else service.at - now.calm_since, max(coming, 0))
+
+
+def _target_changes(safe: Bounds) -> tuple[Change, ...]:
+    stands = {} if safe.before is None else {t.name: t.percent for t in safe.before.targets}
+    wanted = {t.name: t.percent for t in safe.targets}
+    names = {**stands, **wanted}
+    return tuple(
+        Change(f"{name} target", stands.get(name), wanted.get(name), "the policy's target")
+        for name in names
+        if stands.get(name) != wanted.get(name)
+    )
+
+
+def _publish(
+    policy: LoadPolicy, endpoints: tuple[RankedEndpoint, ...] | None, limit: Proposed | None, *, panic: bool
+) -> Publish | None:
+    spec = policy.spec
+    if spec.routing is None and spec.concurrency is None:
+        return None
+    valid_for = VALID_FOR_SECONDS if spec.routing is None else spec.routing.validFor
+    return Publish(endpoints, None if limit is None else limit.after, panic, valid_for)
+
+
+def _since(since: float | None, at: float, *, on: bool) -> float | None:
+    return (at if since is None else since) if on else None
+
+
+def _lasts(since: float | None, at: float, interval: float) -> bool:
+    return since is not None and at - since >= STREAK * interval
+
+
+def _present(*values: T | None) -> tuple[T, ...]:
+    return tuple(v for v in values if v is not None)

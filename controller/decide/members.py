@@ -1,0 +1,86 @@
+"""Who is in the fleet, and what is remembered of each: the part of a decision that outlives a gap in the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+
+from controller.model.memory import InstanceMemory, Memory
+from controller.model.sample import Signal, last_value
+from controller.model.snapshot import Instance, Known, ServiceSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One instance as routing sees it.
+
+    Args:
+        seen: as observed in this tick; None when it is not listed but not known to be gone either.
+        memory: what is remembered of it, already cleared if its pod is another pod now.
+        prior: its weight in the ranking that stands; None when it has none.
+    """
+
+    name: str
+    seen: Instance | None
+    memory: InstanceMemory
+    prior: float | None
+
+    @property
+    def routable(self) -> bool:
+        """Whether requests may be sent to it, as far as known. Nothing known counts as yes: silence takes nobody out."""
+        return self.memory.routable is not False
+
+
+def members(service: ServiceSnapshot, memory: Memory, standing: Mapping[str, float]) -> tuple[Member, ...]:
+    """Every instance that exists or may still exist, by name; `standing` are the weights that clients use now."""
+    found = []
+    for instance in service.instances:
+        before = memory.instances.get(instance.name, InstanceMemory())
+        replaced = None not in (instance.uid, before.uid) and instance.uid != before.uid
+        known = _update(instance, InstanceMemory() if replaced else before, service.at)
+        found.append(Member(instance.name, instance, known, None if replaced else standing.get(instance.name)))
+    if not service.instances_complete:
+        listed = {m.name for m in found}
+        found += [
+            Member(name, None, memory.instances.get(name, InstanceMemory()), standing.get(name))
+            for name in {*standing, *memory.instances} - listed
+        ]
+    return tuple(sorted(found, key=lambda m: m.name))
+
+
+def standing_weights(service: ServiceSnapshot, memory: Memory) -> Mapping[str, float]:
+    """The weights that clients now use: what Redis holds, else what was last published.
+
+    Redis goes first because it is what happened: a failed publish, a dry run or another leader shows there.
+    """
+    if isinstance(service.published, Known) and service.published.value and service.published.value.weights:
+        found = service.published.value.weights
+        return {name: weight for name, weight in found.items() if isfinite(weight) and weight >= 0.0}
+    return memory.weights
+
+
+def count_ready(service: ServiceSnapshot) -> int | None:
+    """How many instances serve; None when nobody can say.
+
+    Kubernetes' word on readiness counts. Without it, an instance counts as long as any sample of it, fresh or stale,
+    is there: one missed scrape is no lost instance.
+    """
+    if not service.instances_complete:
+        return None
+    unjudged = [i for i in service.instances if i.ready is None and not i.terminating]
+    if unjudged and service.metrics_problem is not None:
+        return None
+    answering = sum(any(last_value(i.signal(s)) is not None for s in Signal) for i in unjudged)
+    return answering + sum(i.ready is True and not i.terminating for i in service.instances)
+
+
+def _update(instance: Instance, before: InstanceMemory, now: float) -> InstanceMemory:
+    routable = before.routable if instance.ready is None else instance.ready
+    return replace(
+        before,
+        uid=instance.uid if instance.uid is not None else before.uid,
+        first_seen=now if before.first_seen is None else before.first_seen,
+        endpoint=instance.endpoint if instance.endpoint is not None else before.endpoint,
+        routable=False if instance.terminating else routable,
+    )

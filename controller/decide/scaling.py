@@ -1,0 +1,205 @@
+"""The HPA's bounds and targets: how much room the HPA has, never how many replicas there are.
+
+Raising minReplicas above what runs, or lowering maxReplicas below it, acts at once, past every limit that the HPA has
+(`reconcileAutoscaler` in Kubernetes' horizontal.go). So bounds move in steps, and the rails look at what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from controller.decide.pause import NOT_PAUSED, Pause, parse_pause
+from controller.decide.proposal import Proposed
+from controller.model.memory import Memory
+from controller.model.plan import Hold
+from controller.model.snapshot import (
+    HpaSpec,
+    HpaView,
+    Known,
+    NotAsked,
+    ResourceTarget,
+    ScaleView,
+    ServiceSnapshot,
+    Unknown,
+)
+from controller.policy.schema import Bound, Scaling
+
+MIN = "minReplicas"
+MAX = "maxReplicas"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What asks for a move.
+
+    Args:
+        pressure: why more replicas are wanted, once that has lasted; None when they are not.
+        calm_seconds: for how long fresh data say that nothing is wrong.
+        coming: replicas that exist or are asked for and do not serve yet; 0 when not known.
+    """
+
+    pressure: str | None
+    calm_seconds: float
+    coming: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The HPA as this tick wants it.
+
+    Args:
+        before: what the API server holds; None when the HPA is to be created.
+        targets: the metric targets it should have.
+        running: replicas that exist or are asked for, the most of all accounts.
+        adopt: whether it exists and Trimtab has not yet applied it.
+        pause: what a person has forbidden on it.
+    """
+
+    before: HpaSpec | None
+    minimum: Proposed
+    maximum: Proposed
+    targets: tuple[ResourceTarget, ...]
+    running: int
+    adopt: bool = False
+    pause: Pause = NOT_PAUSED
+
+
+def propose(rules: Scaling, service: ServiceSnapshot, memory: Memory, wish: Wish) -> Bounds | Hold:
+    """The bounds and targets that this tick asks for, or why the HPA must be left alone."""
+    obstacle = _obstacle(rules, service)
+    if obstacle is not None:
+        return Hold("hpa", obstacle)
+    assert isinstance(service.hpa, Known)  # noqa: S101  else there is an obstacle
+    assert isinstance(service.scale, Known)  # noqa: S101  same
+    assert service.scale.value is not None  # noqa: S101  same
+    view, running = service.hpa.value, _running(service.hpa.value, service.scale.value)
+    if view is None:
+        return _created(rules, running)
+    pause = parse_pause(view.paused, service.at)
+    if pause.lowering and pause.raising:
+        return Hold("hpa", pause.why)
+    targets = _targets(rules)
+    same = sorted(targets, key=str) == sorted(view.spec.targets, key=str)
+    return Bounds(
+        before=view.spec,
+        minimum=_minimum(rules, view, memory, wish, service.at),
+        maximum=_maximum(rules, view, memory, wish, running=running, now=service.at),
+        targets=view.spec.targets if same else targets,
+        running=running,
+        adopt=not view.adopted,
+        pause=pause,
+    )
+
+
+def _obstacle(rules: Scaling, service: ServiceSnapshot) -> str | None:
+    """The first thing that forbids touching the HPA, in words."""
+    return next(_obstacles(rules, service), None)
+
+
+def _obstacles(rules: Scaling, service: ServiceSnapshot) -> Iterator[str]:
+    target = f"{rules.target.kind} {rules.target.name}"
+    for what, reading in (("HPA", service.hpa), (target, service.scale)):
+        if isinstance(reading, Unknown):
+            yield f"{what} is not known: {reading.reason}"
+        if isinstance(reading, NotAsked):
+            yield f"{what} was not read"
+    view = service.hpa.value if isinstance(service.hpa, Known) else None
+    scale = service.scale.value if isinstance(service.scale, Known) else None
+    if view is not None and view.foreign_owner is not None:
+        yield f"{rules.hpa} belongs to {view.foreign_owner} and is left alone"
+    if scale is None:
+        yield f"there is no {target}"
+    elif scale.spec_replicas == 0:
+        yield f"{target} is switched off by its owner (0 replicas)"
+    if view is not None and (view.spec.target_kind, view.spec.target_name) != (rules.target.kind, rules.target.name):
+        yield f"{rules.hpa} scales {view.spec.target_kind} {view.spec.target_name}, the policy says {target}"
+    if view is not None and not view.adopted and not rules.adopt:
+        yield f"{rules.hpa} was applied by somebody else and scaling.adopt is false"
+
+
+def _running(view: HpaView | None, scale: ScaleView) -> int:
+    counts = [scale.spec_replicas, scale.status_replicas]
+    if view is not None:
+        counts += [view.current_replicas or 0, view.desired_replicas or 0]
+    return max(counts)
+
+
+def _created(rules: Scaling, running: int) -> Bounds:
+    minimum = Proposed(MIN, None, rules.min.floor, "created with the policy's floor")
+    maximum = Proposed(MAX, None, rules.max.floor, "created with the policy's floor")
+    return Bounds(None, minimum, maximum, _targets(rules), running)
+
+
+def _targets(rules: Scaling) -> tuple[ResourceTarget, ...]:
+    named = (("cpu", rules.cpu), ("memory", rules.memory))
+    return tuple(ResourceTarget(name, section.target) for name, section in named if section is not None)
+
+
+def _minimum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, now: float) -> Proposed:
+    before, steps = view.spec.min_replicas, rules.steps
+    strayed = _into_range(MIN, before, rules.min)
+    if strayed is not None:
+        return _timed(strayed, rules, memory, memory.min_changed_at, now)
+    if wish.pressure is not None:
+        wanted = Proposed(MIN, before, min(rules.min.ceiling, before + steps.replicas), wish.pressure)
+        if before >= rules.min.ceiling:
+            return replace(wanted, after=before, held=_at_ceiling(rules.min, wish.pressure))
+        if wish.coming >= steps.replicas:
+            return wanted.keep(f"{wish.coming} replicas are still coming")
+        return _timed(wanted, rules, memory, memory.min_changed_at, now)
+    if before > rules.min.floor and _may_lower(rules, memory, memory.min_changed_at, wish, now):
+        lower = max(rules.min.floor, before - steps.replicas)
+        return Proposed(MIN, before, lower, f"calm for {wish.calm_seconds:.0f} s")
+    return Proposed(MIN, before, before)
+
+
+def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, running: int, now: float) -> Proposed:
+    before, steps = view.spec.max_replicas, rules.steps
+    strayed = _into_range(MAX, before, rules.max)
+    if strayed is not None:
+        return _timed(strayed, rules, memory, memory.max_changed_at, now)
+    limited = view.limited_by_max or running >= before
+    if wish.pressure is not None and limited:
+        reason = f"{running} replicas run, the most it allows: {wish.pressure}"
+        wanted = Proposed(MAX, before, min(rules.max.ceiling, before + steps.replicas), reason)
+        if before >= rules.max.ceiling:
+            return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure))
+        if wish.coming >= steps.replicas:
+            return wanted.keep(f"{wish.coming} replicas are still coming")
+        return _timed(wanted, rules, memory, memory.max_changed_at, now)
+    room = max(rules.max.floor, running)
+    if before > room and not limited and _may_lower(rules, memory, memory.max_changed_at, wish, now):
+        return Proposed(MAX, before, max(room, before - steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
+    return Proposed(MAX, before, before)
+
+
+def _into_range(field: str, before: int, bound: Bound) -> Proposed | None:
+    if before < bound.floor:
+        return Proposed(field, before, bound.floor, f"below the policy's floor {bound.floor}")
+    if before > bound.ceiling:
+        return Proposed(field, before, bound.ceiling, f"above the policy's ceiling {bound.ceiling}")
+    return None
+
+
+def _at_ceiling(bound: Bound, pressure: str) -> str:
+    return f"already at its ceiling {bound.ceiling}: {pressure}"
+
+
+def _timed(wanted: Proposed, rules: Scaling, memory: Memory, changed_at: float | None, now: float) -> Proposed:
+    """Keep a move that comes too soon after the last one; a lowering also waits from when the HPA was first seen."""
+    if wanted.raises:
+        wait = 0.0 if changed_at is None else changed_at + rules.steps.every - now
+    else:
+        wait = _last_move(memory, changed_at, now) + rules.steps.lowerEvery - now
+    return wanted.keep(f"the next step may come in {wait:.0f} s") if wait > 0.0 else wanted
+
+
+def _may_lower(rules: Scaling, memory: Memory, changed_at: float | None, wish: Wish, now: float) -> bool:
+    rested = now - _last_move(memory, changed_at, now) >= rules.steps.lowerEvery
+    return rested and wish.calm_seconds >= rules.steps.lowerEvery
+
+
+def _last_move(memory: Memory, changed_at: float | None, now: float) -> float:
+    seen = now if memory.hpa_seen_at is None else memory.hpa_seen_at
+    return seen if changed_at is None else max(seen, changed_at)

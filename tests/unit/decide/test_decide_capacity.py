@@ -1,0 +1,86 @@
+import pytest
+from decide_world import NOTHING, instance, policy, row, snapshot, weights
+
+from controller.decide.decide import decide
+from controller.model.memory import InstanceMemory, Memory
+from controller.model.sample import Absent, Invalid, Signal, Stale
+
+ROUTED = policy(routing={"floor": "1%"})
+
+
+def why(instances, memory=NOTHING, policy=ROUTED):
+    plan, _ = decide(policy, snapshot(instances), memory)
+    return {e.instance: e.why for e in plan.publish.endpoints}
+
+
+@pytest.mark.parametrize(
+    ("signals", "expected"),
+    [
+        pytest.param({"rate": 10, "cpu": 0.5}, "capacity 20/s", id="rate over cpu"),
+        pytest.param(
+            {"rate": 10, "cpu": 0.2, "extra": {Signal.UTILISATION: 0.8}}, "capacity 12.5/s", id="fullest counts"
+        ),
+        pytest.param({"rate": 10, "cpu": 0.5, "errors": 0.5}, "capacity 5/s", id="errors are a penalty"),
+        pytest.param({"rate": 0, "cpu": 0.01}, "no data yet: the fleet's mean 20/s", id="idle is unknown"),
+        pytest.param({"rate": None, "cpu": 0.5}, "no data yet: the fleet's mean 20/s", id="no rate"),
+        pytest.param({"rate": Invalid("NaN")}, "no data yet: the fleet's mean 20/s", id="no number"),
+        pytest.param({"rate": 10, "cpu": 0.0}, "no data yet: the fleet's mean 20/s", id="zero utilisation is unknown"),
+    ],
+)
+def test_capacity_is_rate_over_utilisation_less_errors(signals, expected):
+    assert why([instance("a", **signals), instance("b")])["a"] == expected
+
+
+def test_nothing_known_is_an_equal_share():
+    plan, _ = decide(ROUTED, snapshot([instance(n, rate=Absent("none"), cpu=None) for n in "abc"]), NOTHING)
+    assert weights(plan) == pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})
+
+
+def test_without_utilisation_the_share_of_slots_in_use_stands_in():
+    fleet = [instance(n, cpu=None, extra={Signal.IN_FLIGHT: f}) for n, f in (("a", 2.0), ("b", 4.0))]
+    assert why(fleet, policy=policy(routing={}, concurrency={"perInstance": 8})) == {
+        "a": "capacity 40/s",
+        "b": "capacity 20/s",
+    }
+
+
+def test_without_slots_either_littles_law_compares():
+    fleet = [instance(n, cpu=None, extra={Signal.IN_FLIGHT: f}) for n, f in (("a", 2.0), ("b", 4.0))]
+    plan, _ = decide(ROUTED, snapshot(fleet), NOTHING)
+    assert weights(plan) == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+
+
+def test_littles_law_does_not_stand_beside_real_capacities():
+    mixed = [instance("a", cpu=None, extra={Signal.IN_FLIGHT: 2.0}), instance("b")]
+    assert why(mixed)["a"] == "no data yet: the fleet's mean 20/s"
+
+
+def test_capacity_is_carried_through_a_gap_with_its_age():
+    memory = Memory(instances={"a": InstanceMemory(uid="uid-a", capacity=40.0, capacity_at=970.0)})
+    assert why([instance("a", rate=Absent("gone")), instance("b")], memory)["a"].endswith(
+        "capacity 40/s, measured 30 s ago"
+    )
+
+
+def test_another_pod_of_the_same_name_starts_anew():
+    memory = Memory(instances={"a": InstanceMemory(uid="other", capacity=40.0)}, weights={"a": 0.9, "b": 0.1})
+    plan, after = decide(ROUTED, snapshot([instance("a", rate=Absent("new")), instance("b")]), memory)
+    assert after.instances["a"].capacity is None
+    assert row(plan, "a").weight <= 0.5
+
+
+def test_estimates_are_smoothed():
+    memory = Memory(instances={"a": InstanceMemory(uid="uid-a", capacity=40.0, capacity_at=985.0)})
+    _, after = decide(ROUTED, snapshot([instance("a")]), memory)
+    assert after.instances["a"].capacity == pytest.approx(40 + 0.3 * (20 - 40))
+
+
+def test_a_partial_answer_teaches_nothing():
+    memory = Memory(instances={"a": InstanceMemory(uid="uid-a", capacity=40.0)})
+    service = snapshot([instance("a")], metrics_problem="partial")
+    assert decide(ROUTED, service, memory)[1].instances["a"].capacity == 40.0
+
+
+def test_stale_rate_is_not_measured_again():
+    _, after = decide(ROUTED, snapshot([instance("a", rate=Stale(10.0, 90.0))]), NOTHING)
+    assert after.instances["a"].capacity is None

@@ -1,0 +1,128 @@
+import pytest
+from decide_world import NOTHING, change, hold, instance, policy, published, queue, snapshot
+
+from controller.decide.decide import decide
+from controller.model.memory import Memory
+from controller.model.sample import Absent, Signal, Stale
+from controller.model.snapshot import Unknown
+
+LIMITED = policy(concurrency={"perInstance": 5, "min": 2, "max": 30})
+FOUR = [instance(n) for n in "abcd"]
+SLOW = [instance(n, latency=0.9) for n in "abcd"]
+
+
+def tick(instances, memory=NOTHING, at=1000.0, policy=LIMITED, **fields):
+    return decide(policy, snapshot(instances, at=at, **fields), memory)
+
+
+def standing(limit, ready=4, **fields):
+    return Memory(limit=limit, ready_instances=ready, **fields)
+
+
+@pytest.mark.parametrize(
+    ("instances", "memory", "fields", "expected"),
+    [
+        pytest.param(FOUR, NOTHING, {}, 20, id="five per ready instance"),
+        pytest.param(FOUR * 3, NOTHING, {}, 30, id="never above max"),
+        pytest.param([instance("a", ready=False)], NOTHING, {}, 2, id="never below min"),
+        pytest.param([*FOUR, instance("e", ready=False)], NOTHING, {}, 20, id="not ready does not count"),
+        pytest.param([instance(n, ready=None) for n in "ab"], NOTHING, {}, 10, id="without Kubernetes data count"),
+        pytest.param(
+            [instance("a", ready=None), instance("b", ready=None, rate=Stale(1, 90), cpu=None, latency=None)],
+            NOTHING,
+            {},
+            10,
+            id="a stale one still counts",
+        ),
+        pytest.param(FOUR, standing(8, ready=None), {}, 9, id="recovers by one at least"),
+        pytest.param(FOUR * 2, standing(22, ready=8), {}, 24, id="recovers by a tenth"),
+        pytest.param(FOUR, standing(20, ready=2), {}, 20, id="never above base"),
+        pytest.param(FOUR, standing(5, ready=2), {}, 10, id="more ready: up in proportion"),
+        pytest.param(FOUR[:2], standing(20), {}, 10, id="fewer ready: down at once"),
+        pytest.param(FOUR[:2], standing(10), {}, 5, id="fewer ready: down in proportion"),
+        pytest.param(FOUR, standing(2, ready=0), {}, 20, id="back from none ready"),
+        pytest.param(FOUR[:2], standing(20, ready=None), {}, 16, id="too high after a restart: in steps"),
+        pytest.param(FOUR, standing(20), {"published": published(12)}, 13, id="Redis goes before memory"),
+        pytest.param(FOUR, NOTHING, {"published": published(12)}, 13, id="a restart resumes from Redis"),
+        pytest.param(FOUR, standing(12), {"published": Unknown("down")}, 13, id="memory when Redis does not answer"),
+        pytest.param(FOUR, standing(12), {"published": published(None)}, 13, id="memory when Redis is empty"),
+        pytest.param(FOUR, standing(40), {}, 30, id="above max: the policy's word"),
+        pytest.param(SLOW, standing(20, breach_since=985.0), {}, 16, id="SLO broken: x0.8"),
+        pytest.param(SLOW, standing(20), {}, 20, id="SLO broken for one tick only"),
+        pytest.param(SLOW, standing(2, breach_since=985.0), {}, 2, id="never below min however bad"),
+        pytest.param([instance("a", errors=0.05)], standing(5, ready=1, breach_since=985.0), {}, 4, id="errors too"),
+        pytest.param(
+            [instance("a", extra={Signal.LATENCY_QUANTILE: 0.9})],
+            standing(5, ready=1, breach_since=985.0),
+            {},
+            4,
+            id="the quantile goes before the mean",
+        ),
+        pytest.param(
+            [instance("a", latency=9.0, rate=0.1), instance("b", rate=20)],
+            standing(10, ready=2, breach_since=985.0),
+            {},
+            10,
+            id="weighted by rate",
+        ),
+        pytest.param(
+            [instance(n, rate=0.0, latency=Absent("idle")) for n in "ab"],
+            standing(8, ready=2),
+            {},
+            9,
+            id="idle is calm",
+        ),
+    ],
+)
+def test_limit(instances, memory, fields, expected):
+    plan, after = tick(instances, memory, **fields)
+    assert plan.publish.limit == expected
+    assert after.limit == expected
+    before = memory.limit if memory.limit is not None and not fields else None
+    if before is not None:
+        assert (change(plan, "limit") is not None) == (before != expected)
+
+
+@pytest.mark.parametrize(
+    ("instances", "fields", "says"),
+    [
+        pytest.param(SLOW, {"metrics_problem": "refused"}, "metrics: refused", id="metrics down"),
+        pytest.param(SLOW, {"instances_complete": False}, "not every instance", id="instances unknown"),
+        pytest.param(
+            [*SLOW[:3], instance("d", latency=Stale(0.9, 90.0))], {}, "no fresh response time from d", id="stale"
+        ),
+        pytest.param([*SLOW[:3], instance("d", latency=Absent("x"))], {}, "no fresh response time from d", id="absent"),
+        pytest.param(SLOW, {"queue": Unknown("refused")}, "queue: refused", id="queue unknown"),
+    ],
+)
+def test_doubt_freezes_every_decrease_and_says_so(instances, fields, says):
+    memory = standing(20, breach_since=100.0)
+    for at in (1000.0, 1015.0, 1030.0):
+        plan, memory = tick(instances, memory, at=at, **fields)
+        assert plan.publish.limit == 20
+        assert memory.breach_since is None
+    plan, _ = tick(instances, standing(24), **fields)
+    assert plan.publish.limit == 24
+    assert says in (hold(plan, "limit").reason if hold(plan, "limit") else "")
+
+
+def test_an_outage_still_follows_pods_that_are_known_to_be_gone():
+    dark = [instance(n, rate=None, cpu=None, latency=None) for n in "ab"]
+    assert tick(dark, standing(20), metrics_problem="refused")[0].publish.limit == 10
+
+
+def test_nothing_known_at_all_publishes_what_stands():
+    assert tick([], NOTHING, instances_complete=False)[0].publish.limit is None
+    assert tick([], NOTHING, instances_complete=False, published=published(7))[0].publish.limit == 7
+    assert tick([], standing(7), instances_complete=False, metrics_problem="x")[0].publish.limit == 7
+
+
+def test_the_reason_carries_the_numbers():
+    plan, _ = tick(SLOW, standing(20, breach_since=985.0), queue=queue(3, 20))
+    assert plan.sentence() == "limit 20 -> 16 (p95 0.9 s is over the SLO 0.5 s)"
+
+
+def test_memory_of_a_limit_that_was_never_published_does_not_follow_twice():
+    _, after = tick(FOUR[:2], standing(20), published=published(20))
+    plan, _ = tick(FOUR[:2], after, at=1015.0, published=published(20))
+    assert plan.publish.limit == 16
