@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
+import urllib3
+
 
 @dataclass
 class Request:
@@ -135,8 +137,6 @@ class ScriptedApi:
 
 def fake_client(url, token=None):
     """What KubeApi needs of an ApiClient, without importing half a second of generated code."""
-    import urllib3
-
     auth = {"BearerToken": {"value": f"Bearer {token}"}} if token else {}
     configuration = SimpleNamespace(host=url, auth_settings=lambda: auth)
     return SimpleNamespace(configuration=configuration, rest_client=SimpleNamespace(pool_manager=urllib3.PoolManager()))
