@@ -132,8 +132,9 @@ class LeaseLeader:
     def _create(self, asked_at: float, deadline: Deadline) -> None:
         self._held = None
         epoch = int(time.time()) - EPOCH_ZERO
-        body = {"apiVersion": API, "kind": "Lease", "metadata": self._metadata, "spec": self._spec(epoch)}
-        body["spec"]["acquireTime"] = body["spec"]["renewTime"]
+        spec = self._spec(epoch)
+        spec["acquireTime"] = spec["renewTime"]
+        body = {"apiVersion": API, "kind": "Lease", "metadata": self._metadata, "spec": spec}
         try:
             self._kube.create(self._collection, body, deadline=deadline)
         except Conflict:
