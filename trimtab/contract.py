@@ -6,7 +6,11 @@ public; a change is an entry in CHANGELOG.md.
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 DOCUMENT_VERSION = 1
 """`v` of the ranking document."""
@@ -71,3 +75,143 @@ class QueueKeys:
     def leases(self) -> str:
         """Sorted set: request id -> lease expiry. Its size is the number of requests in flight."""
         return f"{self.prefix}:leases"
+
+
+class InvalidDocument(ValueError):
+    """Text that is no ranking document of this version. The message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of a ranking. Seconds and ratios; None where nothing is known. `weight` is 0 when `state` is `ejected`."""
+
+    endpoint: str
+    instance: str
+    rank: int
+    weight: float
+    state: str
+    age: float | None = None
+    latency: float | None = None
+    cpu: float | None = None
+    memory: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One ranking document: best endpoint first, weights sum to 1. `published_at` is seconds since the epoch."""
+
+    policy: str
+    seq: int
+    published_at: float
+    valid_for: float
+    limit: int | None
+    panic: bool
+    endpoints: tuple[Endpoint, ...]
+
+
+def ranking_document(
+    *,
+    policy: str,
+    seq: int,
+    published_at: float,
+    valid_for: float,
+    limit: int | None,
+    panic: bool,
+    endpoints: Iterable[Endpoint],
+) -> str:
+    """The ranking document as text; the same arguments give the same bytes.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    document = {
+        "v": DOCUMENT_VERSION,
+        "policy": policy,
+        "seq": seq,
+        "published_at": published_at,
+        "valid_for": valid_for,
+        "limit": limit,
+        "panic": panic,
+        "endpoints": [
+            {
+                "endpoint": row.endpoint,
+                "instance": row.instance,
+                "rank": row.rank,
+                "weight": row.weight,
+                "state": str(row.state),
+                "age": row.age,
+                "latency": row.latency,
+                "cpu": row.cpu,
+                "memory": row.memory,
+                "why": row.why,
+            }
+            for row in endpoints
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def parse_ranking(text: str | bytes) -> Ranking:
+    """The ranking in a document. Fields that this version does not know are ignored.
+
+    Raises:
+        InvalidDocument: no JSON, another `v`, a field that is missing or has the wrong type.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InvalidDocument(f"no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidDocument("no JSON object")
+    if document.get("v") != DOCUMENT_VERSION:
+        raise InvalidDocument(f"version {document.get('v')!r} is not {DOCUMENT_VERSION}")
+    rows = document.get("endpoints")
+    if not isinstance(rows, list):
+        raise InvalidDocument("endpoints is no list")
+    limit = _number(document, "limit", optional=True)
+    return Ranking(
+        policy=_text(document, "policy"),
+        seq=int(_number(document, "seq") or 0),
+        published_at=_number(document, "published_at") or 0.0,
+        valid_for=_number(document, "valid_for") or 0.0,
+        limit=None if limit is None else int(limit),
+        panic=document.get("panic") is True,
+        endpoints=tuple(_endpoint(row) for row in rows),
+    )
+
+
+def _endpoint(row: Any) -> Endpoint:
+    if not isinstance(row, dict):
+        raise InvalidDocument("an endpoint is no object")
+    weight = _number(row, "weight") or 0.0
+    if weight < 0:
+        raise InvalidDocument(f"weight {weight} is negative")
+    return Endpoint(
+        endpoint=_text(row, "endpoint"),
+        instance=_text(row, "instance"),
+        rank=int(_number(row, "rank") or 0),
+        weight=weight,
+        state=_text(row, "state"),
+        age=_number(row, "age", optional=True),
+        latency=_number(row, "latency", optional=True),
+        cpu=_number(row, "cpu", optional=True),
+        memory=_number(row, "memory", optional=True),
+        why=_text(row, "why") if "why" in row else "",
+    )
+
+
+def _text(mapping: Mapping[str, Any], name: str) -> str:
+    value = mapping.get(name)
+    if not isinstance(value, str):
+        raise InvalidDocument(f"{name} is no text")
+    return value
+
+
+def _number(mapping: Mapping[str, Any], name: str, *, optional: bool = False) -> float | None:
+    value = mapping.get(name)
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidDocument(f"{name} is no finite number")
+    return value

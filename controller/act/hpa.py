@@ -1,0 +1,143 @@
+"""Carries out one HPA write: looks again, then one server-side apply that touches only our fields."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from controller.act import manifest
+from controller.clients.kube import FieldConflict, KubeApi, path_of
+from controller.deadline import Deadline
+from controller.errors import Conflict, NotFound
+from controller.model.fence import Fence
+from controller.model.outcome import Result
+from controller.model.plan import HpaWrite
+
+CONFLICT_PAUSE_SECONDS = 600.0
+_APPLIERS = ("kubectl", "helm", "before-first-apply")
+"""Tools that a person runs once. A GitOps controller is not among them: it would take the fields back, for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How one write ended.
+
+    Args:
+        uid: of the HPA, for Events; empty when it is not known.
+        conflict: whether somebody else owns fields that we would move.
+    """
+
+    result: Result
+    detail: str
+    uid: str = ""
+    conflict: bool = False
+
+
+class HpaWriter:
+    """Remembers which HPAs were taken back by somebody else, so as not to fight each tick."""
+
+    def __init__(self, kube: KubeApi, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._contested: dict[str, tuple[str, float, str]] = {}  # path -> what it looked like, when, whose it is
+
+    def write(self, write: HpaWrite, *, policy: str, adopt: bool, fence: Fence, deadline: Deadline) -> Written:
+        """Create or change one HPA.
+
+        Args:
+            adopt: whether fields that a person applied by hand may be taken over, once.
+
+        Raises:
+            DependencyError: the API server did not do it.
+        """
+        path = hpa_path(write.namespace, write.name)
+        live = self.read(path, deadline)
+        uid = _uid(live)
+        objection = manifest.objection(live, write, policy)
+        if objection:
+            return Written(Result.REFUSED, f"HPA {write.name}: {objection}", uid)
+        wanted = manifest.body(write, policy, live)
+        if live is not None and manifest.is_so(live, wanted):
+            return Written(Result.UNCHANGED, f"HPA {write.name}: {manifest.show(write.after)}", uid)
+        if not fence.valid():
+            return Written(Result.REFUSED, "this replica no longer leads", uid)
+        force = adopt and live is not None and not manifest.adopted(live)
+        return self._write(write, path, live, wanted, may_force=force, deadline=deadline)
+
+    def _write(
+        self,
+        write: HpaWrite,
+        path: str,
+        live: dict[str, Any] | None,
+        wanted: dict[str, Any],
+        *,
+        may_force: bool,
+        deadline: Deadline,
+    ) -> Written:
+        uid, looks = _uid(live), _fingerprint(live)
+        contested = self._contested.get(path)
+        if contested and contested[0] == looks and self._clock() - contested[1] < CONFLICT_PAUSE_SECONDS:
+            return Written(Result.REFUSED, contested[2], uid)
+        try:
+            answer = self._apply(path, wanted, may_force=may_force, deadline=deadline)
+        except FieldConflict as conflict:
+            detail = _whose(write.name, conflict)
+            self._contested[path] = (looks, self._clock(), detail)
+            return Written(Result.REFUSED, detail, uid, conflict=True)
+        except Conflict:
+            detail = f"HPA {write.name}: it changed while being written; the next tick looks again"
+            return Written(Result.REFUSED, detail, uid)
+        self._contested.pop(path, None)
+        return Written(Result.DONE, _sentence(write), _uid(answer))
+
+    def read(self, path: str, deadline: Deadline) -> dict[str, Any] | None:
+        """The HPA as it is now; None when there is none."""
+        try:
+            return self._kube.get(path, deadline=deadline)
+        except NotFound:
+            return None
+
+    def _apply(self, path: str, wanted: dict[str, Any], *, may_force: bool, deadline: Deadline) -> dict[str, Any]:
+        try:
+            return self._kube.apply(path, wanted, deadline=deadline)
+        except FieldConflict as conflict:
+            if not may_force or not all(manager.startswith(_APPLIERS) for manager in conflict.managers):
+                raise
+            return self._kube.apply(path, wanted, force=True, deadline=deadline)
+
+
+def hpa_path(namespace: str, name: str) -> str:
+    """The path of one HPA."""
+    return path_of(manifest.API, manifest.PLURAL, namespace, name)
+
+
+def _uid(live: dict[str, Any] | None) -> str:
+    return str(((live or {}).get("metadata") or {}).get("uid", ""))
+
+
+def _fingerprint(live: dict[str, Any] | None) -> str:
+    """What a person may have changed; the status moves by itself and does not count."""
+    if live is None:
+        return ""
+    metadata = live["metadata"]
+    return json.dumps([live["spec"], metadata.get("annotations"), metadata.get("labels")], sort_keys=True)
+
+
+def _whose(name: str, conflict: FieldConflict) -> str:
+    fields = ", ".join(field.removeprefix(".") for field in conflict.fields)
+    return (
+        f"HPA {name}: {', '.join(conflict.managers)} owns {fields}; take these fields out of its manifest, "
+        f"or `kubectl annotate hpa {name} {manifest.POLICY}-` to hand them to Trimtab once more"
+    )
+
+
+def _sentence(write: HpaWrite) -> str:
+    after = manifest.show(write.after)
+    if write.before is None:
+        return f"HPA {write.name}: created with {after}"
+    return f"HPA {write.name}: {manifest.show(write.before)} -> {after}" + (
+        f" ({write.reason})" if write.reason else ""
+    )
