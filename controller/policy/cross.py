@@ -109,7 +109,9 @@ def _claims(source: Source) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
     spec = source.get("spec")
     if isinstance(spec, dict) and "concurrency" in spec:
         given = source.get("spec", "concurrency", "queue")
-        candidates.append((("spec", "concurrency", "queue"), "queue", (namespace, "model_requests" if given is None else given)))
+        candidates.append(
+            (("spec", "concurrency", "queue"), "queue", (namespace, "model_requests" if given is None else given))
+        )
     for path, what, parts in candidates:
         if all(isinstance(part, str) for part in parts):
             yield path, what, parts

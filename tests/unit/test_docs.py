@@ -3,6 +3,7 @@
 from dataclasses import fields
 from pathlib import Path
 
+from controller.report.metrics import Metrics
 from controller.settings import Settings, flag, variable
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +24,6 @@ def test_the_settings_table_is_the_settings():
 
 
 def test_every_metric_is_documented():
-    from controller.report.metrics import Metrics
-
     page = (ROOT / "docs" / "operate.md").read_text()
     names = {family.name for family in Metrics().registry.collect()}
     assert len(names) > 10
