@@ -57,7 +57,9 @@ class KubeApi:
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json", **params: Any) -> Any:
+    def call(
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json", **params: Any
+    ) -> Any:
         """The JSON answer (None for an empty one). Raises ApiError from 400 on, requests' errors when there is no answer."""
         answer = self._session.request(
             method,

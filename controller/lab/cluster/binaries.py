@@ -44,7 +44,11 @@ def find_binaries(environ: Mapping[str, str] = os.environ, source: Path = _SOURC
         if missing:
             return f"KUBEBUILDER_ASSETS={assets} has no {', '.join(missing)}; correct it, or unset it and run `make cluster`"
         return Binaries(folder, os.access(folder / CONTROLLERS, os.X_OK))
-    root = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache") / "trimtab" / "cluster"
+    root = (
+        Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache")
+        / "trimtab"
+        / "cluster"
+    )
     key = _key(source)
     candidates = [root / key] if key else sorted(root.glob("kubernetes-*-etcd-*"), key=_versions, reverse=True)
     for folder in candidates:
@@ -58,7 +62,11 @@ def _key(source: Path) -> str:
     versions = []
     for module, folder in (("k8s.io/kubernetes", "kubernetes"), ("go.etcd.io/etcd/server/v3", "etcd")):
         file = source / folder / "go.mod"
-        match = re.search(rf"^\s*(?:require\s+)?{re.escape(module)}\s+(v\S+)", file.read_text(), re.M) if file.is_file() else None
+        match = (
+            re.search(rf"^\s*(?:require\s+)?{re.escape(module)}\s+(v\S+)", file.read_text(), re.MULTILINE)
+            if file.is_file()
+            else None
+        )
         if match is None:
             return ""
         versions.append(match[1])

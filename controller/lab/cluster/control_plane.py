@@ -23,7 +23,7 @@ from controller.lab.cluster.api import ApiError, KubeApi
 from controller.lab.cluster.binaries import Binaries, find_binaries
 from controller.lab.cluster.certificates import FRONT_PROXY_NAME, write_certificates
 from controller.lab.cluster.kubelet import NODE, Hooks, Kubelet
-from controller.lab.cluster.metrics import GROUP, ROOT, MetricsServer
+from controller.lab.cluster.metrics import ROOT, MetricsServer
 from controller.lab.cluster.numbers import PodNumbers
 from controller.lab.cluster.processes import Processes, StartError, free_ports
 
@@ -113,7 +113,9 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -203,7 +205,9 @@ class Cluster:
         self._pids[program] = self._processes.start(program, [self._binaries.path(program), *self._argv[program]])
 
     def _api_for(self, user: str) -> KubeApi:
-        return KubeApi(self.server, ca=self._pki / "ca.crt", cert=(self._pki / f"{user}.crt", self._pki / f"{user}.key"))
+        return KubeApi(
+            self.server, ca=self._pki / "ca.crt", cert=(self._pki / f"{user}.crt", self._pki / f"{user}.key")
+        )
 
     def _token(self, namespace: str, serviceaccount: str) -> str:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{serviceaccount}/token"
@@ -215,7 +219,9 @@ class Cluster:
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": name,
-            "clusters": [{"name": "lab", "cluster": {"server": self.server, "certificate-authority": str(self._pki / "ca.crt")}}],
+            "clusters": [
+                {"name": "lab", "cluster": {"server": self.server, "certificate-authority": str(self._pki / "ca.crt")}}
+            ],
             "users": [{"name": name, "user": files}],
             "contexts": [{"name": name, "context": {"cluster": "lab", "user": name, "namespace": namespace}}],
         }

@@ -6,7 +6,7 @@ there; without a hook nothing listens on it. It works against the real API serve
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import itertools
 import logging
 import threading
@@ -127,7 +127,7 @@ class Kubelet:
         if running is None:
             try:
                 address = self.hooks.on_start(pod) if self.hooks.on_start else self.next_address()
-            except Exception:
+            except Exception:  # noqa: BLE001 - a hook's fault must not end the kubelet
                 _log.exception("kubelet: on_start failed for %s/%s", meta["namespace"], meta["name"])
                 return
             running = self._pods[uid] = _Running(pod, address, _now())
@@ -155,12 +155,14 @@ class Kubelet:
             return
         try:
             self.hooks.on_stop(running.pod)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a hook's fault must not end the kubelet
             _log.exception("kubelet: on_stop failed for %s", running.pod["metadata"]["name"])
 
     def _heartbeat(self) -> None:
         if not self._registered:
-            _create(self._api, "/api/v1/nodes", {"metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}})
+            _create(
+                self._api, "/api/v1/nodes", {"metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
+            )
             spec = {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": _now(micro=True)}
             _create(self._api, _LEASES, {"metadata": {"name": NODE, "namespace": "kube-node-lease"}, "spec": spec})
             self._registered = True
@@ -206,11 +208,17 @@ def _pod_status(running: _Running) -> dict[str, Any]:
 
 def _node_status() -> dict[str, Any]:
     now = _now()
-    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now, "lastTransitionTime": now}
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
     size = {"cpu": "1000", "memory": "4Ti", "pods": "10000"}
     addresses = [{"type": "InternalIP", "address": "127.0.0.1"}]
     return {"conditions": [ready], "capacity": size, "allocatable": size, "addresses": addresses}
 
 
 def _now(*, micro: bool = False) -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")

@@ -7,7 +7,7 @@ aggregated server must: whoever reaches it directly, without the proxy's client 
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import json
 import ssl
 import threading
@@ -40,7 +40,9 @@ class MetricsServer:
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         # The handshake belongs into the connection's thread: a silent client must not stop the others.
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics-server", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="metrics-server", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -74,7 +76,13 @@ class MetricsServer:
         """The document for a path; ApiError when there is none."""
         if path == f"/apis/{GROUP}":
             version = {"groupVersion": VERSION, "version": "v1beta1"}
-            return {"kind": "APIGroup", "apiVersion": "v1", "name": GROUP, "versions": [version], "preferredVersion": version}
+            return {
+                "kind": "APIGroup",
+                "apiVersion": "v1",
+                "name": GROUP,
+                "versions": [version],
+                "preferredVersion": version,
+            }
         if path == ROOT:
             return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": VERSION, "resources": _RESOURCES}
         match path.removeprefix(ROOT).strip("/").split("/"):
@@ -83,7 +91,9 @@ class MetricsServer:
             case ["namespaces", namespace, "pods"]:
                 return self._list(f"/api/v1/namespaces/{namespace}/pods", params)
             case ["namespaces", namespace, "pods", name]:
-                found = self._list(f"/api/v1/namespaces/{namespace}/pods", {"fieldSelector": f"metadata.name={name}"})["items"]
+                found = self._list(f"/api/v1/namespaces/{namespace}/pods", {"fieldSelector": f"metadata.name={name}"})[
+                    "items"
+                ]
                 if found:
                     return {"kind": "PodMetrics", "apiVersion": VERSION, **found[0]}
         raise ApiError(404, "NotFound", f"the server could not find {path}")
@@ -103,7 +113,7 @@ class MetricsServer:
         if usage is None:
             return None
         amounts = {"cpu": f"{round(usage.cpu_cores * 1e9)}n", "memory": str(round(usage.memory_bytes))}
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "metadata": {key: meta[key] for key in ("name", "namespace", "labels", "creationTimestamp") if key in meta},
             "timestamp": now,
@@ -126,7 +136,7 @@ def _handler(metrics: MetricsServer) -> type[BaseHTTPRequestHandler]:
         timeout = 30  # an idle or silent connection gives its thread back
 
         def do_GET(self) -> None:
-            certificate = self.connection.getpeercert() or {}  # type: ignore[attr-defined]  # an SSLSocket here
+            certificate = self.connection.getpeercert() or {}
             names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
             if names != [FRONT_PROXY_NAME]:
                 self._send(403, _status(403, "Forbidden", "only the front proxy may call"))
@@ -153,4 +163,11 @@ def _handler(metrics: MetricsServer) -> type[BaseHTTPRequestHandler]:
 
 
 def _status(code: int, reason: str, message: str) -> dict[str, Any]:
-    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "code": code,
+        "reason": reason,
+        "message": message,
+    }

@@ -73,7 +73,11 @@ def validate(resource: str, new: dict[str, Any]) -> None:
         faults.append(f"spec.replicas: Invalid value: {spec['replicas']}: must be greater than or equal to 0")
     if faults:
         text = faults[0] if len(faults) == 1 else f"[{', '.join(faults)}]"
-        raise ApiError(422, "Invalid", f'{KINDS[resource].kind}.{KINDS[resource].group} "{meta.get("name", "")}" is invalid: {text}')
+        raise ApiError(
+            422,
+            "Invalid",
+            f'{KINDS[resource].kind}.{KINDS[resource].group} "{meta.get("name", "")}" is invalid: {text}',
+        )
 
 
 def _hpa_faults(spec: dict[str, Any]) -> list[str]:

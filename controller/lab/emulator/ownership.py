@@ -6,7 +6,7 @@ annotations and owner references only, and `status` not at all.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,9 +26,10 @@ def leaves(document: dict[str, Any]) -> Leaves:
 
 def read(document: dict[str, Any], path: Path) -> Any:
     """The value at a path, None when absent."""
+    value: Any = document
     for key in path:
-        document = document.get(key, {}) if isinstance(document, dict) else {}
-    return None if document == {} else document
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def write(document: dict[str, Any], path: Path, value: Any) -> None:
@@ -113,7 +114,7 @@ def _set(document: dict[str, Any], manager: str, operation: str, fields: set[Pat
         tree: dict[str, Any] = {}
         for path in sorted(fields):
             write(tree, tuple(f"f:{key}" for key in path), {})
-        time = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        time = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         who = {"manager": manager, "operation": operation, "apiVersion": api_version, "time": time}
         entries.append({**who, "fieldsType": "FieldsV1", "fieldsV1": tree})
 

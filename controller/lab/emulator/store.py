@@ -7,14 +7,24 @@ server), and nothing is pruned: unknown fields stay.
 from __future__ import annotations
 
 import copy
-import datetime
+import datetime as dt
 import threading
 import uuid
 from typing import Any
 
 from controller.lab.cluster.api import ApiError
 from controller.lab.emulator.kinds import KINDS, Kind, default, validate
-from controller.lab.emulator.ownership import claim, conflicts, drop_field, leaves, live_managers, owned, read, record, write
+from controller.lab.emulator.ownership import (
+    claim,
+    conflicts,
+    drop_field,
+    leaves,
+    live_managers,
+    owned,
+    read,
+    record,
+    write,
+)
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]  # resource, namespace, name
@@ -78,7 +88,9 @@ class Store:
             wanted = body.get("metadata", {}).get("resourceVersion")
             if wanted and wanted != old["metadata"]["resourceVersion"]:
                 message = "the object has been modified; please apply your changes to the latest version and try again"
-                raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {KINDS[resource].qualified} "{name}": {message}')
+                raise ApiError(
+                    409, "Conflict", f'Operation cannot be fulfilled on {KINDS[resource].qualified} "{name}": {message}'
+                )
             if subresource == "status":
                 new = {**old, "status": copy.deepcopy(body.get("status", {}))}
             else:
@@ -89,7 +101,15 @@ class Store:
             return self._changed(resource, namespace, old, new, manager, dry_run=dry_run)
 
     def merge(
-        self, resource: str, namespace: str, name: str, patch: Object, manager: str, *, subresource: str = "", dry_run: bool = False
+        self,
+        resource: str,
+        namespace: str,
+        name: str,
+        patch: Object,
+        manager: str,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
     ) -> Object:
         """PATCH with a JSON merge patch (RFC 7386)."""
         with self.lock:
@@ -100,11 +120,21 @@ class Store:
                 new["status"] = old["status"]
             wanted = patch.get("metadata", {}).get("resourceVersion")
             if wanted and wanted != old["metadata"]["resourceVersion"]:
-                raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {KINDS[resource].qualified} "{name}": stale')
+                raise ApiError(
+                    409, "Conflict", f'Operation cannot be fulfilled on {KINDS[resource].qualified} "{name}": stale'
+                )
             return self._changed(resource, namespace, old, new, manager, dry_run=dry_run)
 
     def apply(
-        self, resource: str, namespace: str, name: str, body: Object, manager: str, *, force: bool = False, dry_run: bool = False
+        self,
+        resource: str,
+        namespace: str,
+        name: str,
+        body: Object,
+        manager: str,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
     ) -> tuple[Object, bool]:
         """PATCH by server-side apply. Returns the object and whether it was created.
 
@@ -136,12 +166,23 @@ class Store:
                 return new, False
             return self._put(resource, namespace, new, dry_run=dry_run), old is None
 
-    def delete(self, resource: str, namespace: str, name: str, *, grace_seconds: int | None = None, uid: str = "") -> Object:
+    def set_status(self, resource: str, namespace: str, name: str, status: Object) -> None:
+        """Set parts of the status, keeping the rest; ApiError 404 when the object is gone."""
+        with self.lock:
+            new = self.get(resource, namespace, name)
+            new["status"] = {**(new.get("status") or {}), **copy.deepcopy(status)}
+            self._put(resource, namespace, new)
+
+    def delete(
+        self, resource: str, namespace: str, name: str, *, grace_seconds: int | None = None, uid: str = ""
+    ) -> Object:
         """DELETE. A pod on a node is marked and waits for its kubelet, unless the grace period is 0."""
         with self.lock:
             old = self.get(resource, namespace, name)
             if uid and uid != old["metadata"]["uid"]:
-                raise ApiError(409, "Conflict", f'the UID in the precondition ({uid}) does not match the UID of "{name}"')
+                raise ApiError(
+                    409, "Conflict", f'the UID in the precondition ({uid}) does not match the UID of "{name}"'
+                )
             if resource == "pods" and grace_seconds != 0 and old.get("spec", {}).get("nodeName"):
                 if "deletionTimestamp" not in old["metadata"]:
                     old["metadata"]["deletionTimestamp"] = now()
@@ -157,11 +198,13 @@ class Store:
             meta["namespace"] = namespace
         return {**new, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta}
 
-    def _changed(self, resource: str, namespace: str, old: Object, new: Object, manager: str, *, dry_run: bool) -> Object:
+    def _changed(
+        self, resource: str, namespace: str, old: Object, new: Object, manager: str, *, dry_run: bool
+    ) -> Object:
         before, after = leaves(old), leaves(new)
         moved = {path for path, value in after.items() if before.get(path) != value}
         default(resource, new)
-        if not moved and not before.keys() - after.keys():
+        if new == old:
             return old
         record(new, manager, "Update", moved, KINDS[resource].api_version)
         return self._put(resource, namespace, new, dry_run=dry_run)
@@ -180,7 +223,7 @@ class Store:
 
 def now() -> str:
     """The time as Kubernetes writes it."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _merged(old: Any, patch: Any) -> Any:
