@@ -51,7 +51,8 @@ class TestApply:
     def test_owns_the_fields_it_sends(self, api, paths):
         made = api.apply(f"{paths.hpas}/web", hpa(cpu=None, memory=None), "trimtab")
         (entry,) = made["metadata"]["managedFields"]
-        assert entry["fieldsV1"] == {"f:spec": {"f:maxReplicas": {}, "f:minReplicas": {}, "f:scaleTargetRef": {}}}
+        target = {"f:apiVersion": {}, "f:kind": {}, "f:name": {}}
+        assert entry["fieldsV1"] == {"f:spec": {"f:maxReplicas": {}, "f:minReplicas": {}, "f:scaleTargetRef": target}}
 
     def test_conflicts_with_another_owner_and_takes_by_force(self, api, paths):
         api.post(paths.hpas, hpa(), fieldManager="kubectl-client-side-apply")

@@ -51,6 +51,7 @@ class Cluster:
     Attributes:
         server: the API server's URL.
         kubeconfig: a kubeconfig of an administrator.
+        ca_file: the CA that signed the API server's certificate.
         metrics: what the pods use, behind metrics.k8s.io.
         kubelet: the stand-in kubelet; its `hooks` may be changed while it runs.
         has_controllers: False with the binaries of envtest alone: no pods, no HPA then.
@@ -63,6 +64,7 @@ class Cluster:
         self._binaries = binaries
         self._run = self.folder / "run"
         self._pki = self._run / "pki"
+        self.ca_file = self._pki / "ca.crt"
         self._closing: list[Callable[[], None]] = []
         self._argv: dict[str, list[str]] = {}
         self._pids: dict[str, int] = {}
@@ -131,7 +133,7 @@ class Cluster:
 
     def api_for(self, namespace: str, serviceaccount: str) -> KubeApi:
         """A connection with the rights of a ServiceAccount; closed by `stop()`."""
-        api = KubeApi(self.server, ca=self._pki / "ca.crt", token=self._token(namespace, serviceaccount))
+        api = KubeApi(self.server, ca=self.ca_file, token=self._token(namespace, serviceaccount))
         self._closing.append(api.close)
         return api
 
@@ -193,7 +195,7 @@ class Cluster:
         metrics_server = MetricsServer(self._pki, self.metrics, self._api_for("admin"))
         self._closing.append(metrics_server.stop)
         self.kubelet.start()
-        metrics_server.register(self._admin, base64.b64encode((self._pki / "ca.crt").read_bytes()).decode())
+        metrics_server.register(self._admin, base64.b64encode((self.ca_file).read_bytes()).decode())
         self._processes.wait("the controllers", self._is_settled, watched, _START_SECONDS)
 
     def _is_settled(self) -> bool:
@@ -205,9 +207,7 @@ class Cluster:
         self._pids[program] = self._processes.start(program, [self._binaries.path(program), *self._argv[program]])
 
     def _api_for(self, user: str) -> KubeApi:
-        return KubeApi(
-            self.server, ca=self._pki / "ca.crt", cert=(self._pki / f"{user}.crt", self._pki / f"{user}.key")
-        )
+        return KubeApi(self.server, ca=self.ca_file, cert=(self._pki / f"{user}.crt", self._pki / f"{user}.key"))
 
     def _token(self, namespace: str, serviceaccount: str) -> str:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{serviceaccount}/token"
@@ -220,7 +220,7 @@ class Cluster:
             "kind": "Config",
             "current-context": name,
             "clusters": [
-                {"name": "lab", "cluster": {"server": self.server, "certificate-authority": str(self._pki / "ca.crt")}}
+                {"name": "lab", "cluster": {"server": self.server, "certificate-authority": str(self.ca_file)}}
             ],
             "users": [{"name": name, "user": files}],
             "contexts": [{"name": name, "context": {"cluster": "lab", "user": name, "namespace": namespace}}],

@@ -12,7 +12,7 @@ from typing import Any
 
 Path = tuple[str, ...]
 Leaves = dict[Path, Any]
-_ATOMIC = {("spec", "scaleTargetRef"), ("spec", "selector")}
+_ATOMIC = {("spec", "selector")}
 _METADATA = ("labels", "annotations", "ownerReferences", "finalizers")
 
 
