@@ -1,0 +1,1 @@
+"""A real Kubernetes control plane on loopback, from binaries found on this machine."""

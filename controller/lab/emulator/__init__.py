@@ -1,0 +1,1 @@
+"""A small Kubernetes API in this process, for machines without a control plane."""
