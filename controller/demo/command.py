@@ -86,7 +86,7 @@ def _story(stage: Stage, tally: Tally, view: View) -> Plan:
             _read(rows, log, tally)
             stage.check()
             if elapsed >= 0:
-                view.show(observe(stage, tally, phase, elapsed, total, slowed))
+                view.show(observe(stage, tally, phase=phase, elapsed=elapsed, total=total, slowed=slowed))
             stage.load.wait(EVERY_SECONDS)
     _read(rows, log, tally)
     if stage.load.returncode() != 0:

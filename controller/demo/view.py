@@ -52,7 +52,7 @@ class Moment:
     changes: tuple[Change, ...]
 
 
-def observe(stage: Stage, tally: Tally, phase: Phase, elapsed: float, total: float, slowed: str) -> Moment:
+def observe(stage: Stage, tally: Tally, *, phase: Phase, elapsed: float, total: float, slowed: str) -> Moment:
     """Ask all parts for what they hold now."""
     ranking = stage.ranking() or {}
     by_instance = {row["instance"]: row for row in ranking.get("endpoints", ())}
