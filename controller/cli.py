@@ -96,10 +96,10 @@ def _version(_arguments: argparse.Namespace) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     try:
-        from controller.demo import story
+        from controller.demo import command
     except ImportError as error:
         raise ConfigError(f"the demo needs {error.name}: pip install 'trimtab[controller,demo]'") from error
-    return int(story.run(arguments))
+    return command.run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -131,7 +131,7 @@ class Stage:
 
     def waiting(self) -> int:
         """How many requests wait at the limit."""
-        return int(self._redis.zcard(Keys(script.POLICY).queue("model_requests").waiting))  # type: ignore[arg-type]  # a synchronous client
+        return int(self._redis.zcard(Keys(script.POLICY).queue("model_requests").waiting))
 
     def hpa(self) -> dict[str, Any] | None:
         """The HPA as the API server holds it; None when it is not there."""

@@ -130,7 +130,7 @@ def test_a_full_redis_changes_nothing_at_all(redis):
     before = (redis.get(KEYS.ranking), stored(redis), redis.get(KEYS.limit))
     redis.config_set("maxmemory", "1")
     try:
-        with pytest.raises(Unreachable, match="(?i)memory"):
+        with pytest.raises(Unreachable, match=r"(?i)memory"):
             publish(redis, make_publish(0.1, 0.9, limit=3))
         assert (redis.get(KEYS.ranking), stored(redis), redis.get(KEYS.limit)) == before
     finally:

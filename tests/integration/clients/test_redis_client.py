@@ -78,7 +78,7 @@ def test_a_password_file_that_rotates_is_read_for_each_connection(tmp_path, clie
         assert attempt(client) is None
         secret.write_text("wrong\n")
         client.connection_pool.disconnect()
-        with pytest.raises(Denied, match="WRONGPASS|invalid") as raised:
+        with pytest.raises(Denied, match=r"WRONGPASS|invalid") as raised:
             attempt(client)
         assert "wrong" not in str(raised.value).replace("WRONGPASS", "")
         secret.unlink()
@@ -101,7 +101,7 @@ def test_an_acl_user_with_its_password_in_a_file(tmp_path, client_of):
         client = client_of(redis_url=f"redis://trim:ignored@127.0.0.1:{port}/0", redis_password_file=str(secret))
         with redis_errors():
             assert client.get("trimtab:{a/b}:limit") is None
-        with pytest.raises(Denied, match="(?i)permission|NOPERM"):
+        with pytest.raises(Denied, match=r"(?i)permission|NOPERM"):
             attempt(client)
 
 
