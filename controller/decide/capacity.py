@@ -91,8 +91,14 @@ def errors_of(instance: Instance) -> float | None:
     return None if errors is None else min(max(errors, 0.0), 1.0)
 
 
-def _measure(instance: Instance, utilisation: float | None, *, little: bool) -> float | None:
+def rate_of(instance: Instance) -> float | None:
+    """Its fresh request rate, requests/s; None when there is none."""
     rate = fresh_value(instance.signal(Signal.RATE))
+    return None if rate is None else min(max(rate, 0.0), LARGEST)
+
+
+def _measure(instance: Instance, utilisation: float | None, *, little: bool) -> float | None:
+    rate = rate_of(instance)
     in_flight = fresh_value(instance.signal(Signal.IN_FLIGHT))
     full = utilisation
     if full is None and little and in_flight is not None and in_flight > LEAST_UTILISATION:
@@ -101,7 +107,7 @@ def _measure(instance: Instance, utilisation: float | None, *, little: bool) -> 
         return None
     errors = errors_of(instance) or 0.0
     # Only served requests count: a server that fails fast would otherwise look fast.
-    return min(rate, LARGEST) * (1.0 - errors) / (full + ERROR_PENALTY * errors)
+    return rate * (1.0 - errors) / (full + ERROR_PENALTY * errors)
 
 
 def _smooth(memory: InstanceMemory, measured: float, now: float, *, little: bool) -> InstanceMemory:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from controller.decide.capacity import errors_of
+from controller.decide.capacity import errors_of, rate_of
 from controller.decide.members import Member
 from controller.model.memory import InstanceMemory
 from controller.model.sample import Signal, fresh_value
@@ -17,6 +17,8 @@ from controller.policy.schema import LoadPolicy
 FAILING_TIMES_SLO = 10.0
 FAILING_LEAST = 0.1
 """An instance fails when its error ratio is over ten times the SLO's, and over one request in ten."""
+FAILING_REQUESTS = 5.0
+"""Fewer failed requests in the rate window than this prove nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class _Rules:
     recover: float
     after: float
     interval: float
+    window: float
     failing: float
 
     @classmethod
@@ -72,7 +75,7 @@ class _Rules:
         assert routing is not None  # noqa: S101  routing is decided only when the policy has the section
         threshold = spec.slo.latency if routing.threshold is None else routing.threshold
         failing = max(FAILING_TIMES_SLO * spec.slo.errors, FAILING_LEAST)
-        return cls(threshold, routing.recover * threshold, routing.after, spec.interval, failing)
+        return cls(threshold, routing.recover * threshold, routing.after, spec.interval, spec.signals.window, failing)
 
 
 def _step(member: Member, before: InstanceMemory, rules: _Rules, now: float) -> InstanceMemory:
@@ -80,7 +83,7 @@ def _step(member: Member, before: InstanceMemory, rules: _Rules, now: float) -> 
         return before
     latency = fresh_value(member.seen.signal(Signal.LATENCY))
     errors = errors_of(member.seen)
-    memory = _streaks(before, latency, errors, rules, now)
+    memory = _streaks(before, latency, (errors, rate_of(member.seen)), rules, now)
     if not memory.shedding:
         slow = latency is not None and _lasts(memory.over_since, rules.after, now)
         # Two ticks in a row: a server that fails fast draws requests, so this streak is short.
@@ -95,8 +98,9 @@ def _step(member: Member, before: InstanceMemory, rules: _Rules, now: float) -> 
 
 
 def _streaks(
-    memory: InstanceMemory, latency: float | None, errors: float | None, rules: _Rules, now: float
+    memory: InstanceMemory, latency: float | None, failed: tuple[float | None, float | None], rules: _Rules, now: float
 ) -> InstanceMemory:
+    errors, rate = failed
     over_since, failing_since = memory.over_since, memory.failing_since
     gap = memory.latency_at is not None and now - memory.latency_at > max(rules.after, 3.0 * rules.interval)
     if latency is not None:
@@ -104,8 +108,9 @@ def _streaks(
         over_since = since if latency > rules.threshold else None
         memory = replace(memory, latency=latency, latency_at=now)
     if errors is not None:
+        enough = rate is None or errors * rate * rules.window >= FAILING_REQUESTS
         since = now if failing_since is None or gap else failing_since
-        failing_since = since if errors > rules.failing else None
+        failing_since = since if errors > rules.failing and enough else None
     return replace(memory, over_since=over_since, failing_since=failing_since)
 
 

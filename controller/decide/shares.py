@@ -7,6 +7,8 @@ from math import fsum
 
 ROUNDS = 200
 """Halvings of the search: more than the bits of a float."""
+LEAST_TARGET = 1e-12
+"""A target of nothing still rises with the scale, else its share could never leave its lower bound for the sum's sake."""
 
 
 def project(
@@ -24,7 +26,7 @@ def project(
         return _scaled(high, total)
 
     def at(scale: float) -> dict[str, float]:
-        return {name: min(max(scale * targets[name], low[name]), high[name]) for name in targets}
+        return {name: min(max(scale * max(targets[name], LEAST_TARGET), low[name]), high[name]) for name in targets}
 
     bottom, top = 0.0, 1.0
     while fsum(at(top).values()) < total and top < 1e300:

@@ -147,6 +147,11 @@ def test_failing_fast_does_not_look_fast():
     assert row(plans[1], "a").why == "shed: errors 100% > 10%"
 
 
+def test_one_failed_request_proves_nothing():
+    unlucky = [instance("a", rate=1 / 60, errors=1.0), instance("b"), instance("c")]
+    assert not any(e.why.startswith("shed") for p in run([unlucky] * 4) for e in p.publish.endpoints)
+
+
 def test_a_stale_instance_keeps_its_weight_and_says_so():
     usual = [instance("a", rate=30), instance("b")]
     dark = [instance("a", rate=Stale(30.0, 90.0), cpu=Stale(0.5, 90.0)), instance("b", rate=5)]
