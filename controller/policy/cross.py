@@ -104,7 +104,7 @@ def _claims(source: Source) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
     candidates: list[tuple[Path, str, tuple[Any, ...]]] = [
         (("metadata", "name"), "name", (namespace, source.get("metadata", "name"))),
         ((*scaling, "hpa"), "HPA", (namespace, source.get(*scaling, "hpa"))),
-        ((*scaling, "target"), "scale target", (namespace, kind, source.get(*scaling, "target", "name"))),
+        ((*scaling, "target", "name"), "scale target", (namespace, kind, source.get(*scaling, "target", "name"))),
     ]
     spec = source.get("spec")
     if isinstance(spec, dict) and "concurrency" in spec:
