@@ -8,8 +8,9 @@ from typing import Any
 
 from controller.errors import Fault
 from controller.policy.presets import preset_names
+from controller.policy.scalars import shown
 from controller.policy.words import did_you_mean
-from controller.policy.yaml import Document, Path, dotted, shown
+from controller.policy.yaml import Document, Path, dotted
 
 _ORDERED: Sequence[tuple[Path, str, str, int | None, int | None]] = (
     (("spec", "concurrency"), "min", "max", 1, 200),

@@ -18,7 +18,13 @@ PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian package prometheus) is not installed")
 
 LABELS = 'namespace="models",service="s"'
-FILLED = {"selector": LABELS, "by": "namespace, service, pod", "window": "60s", "quantile": "0.95", "pods": 'namespace="models"'}
+FILLED = {
+    "selector": LABELS,
+    "by": "namespace, service, pod",
+    "window": "60s",
+    "quantile": "0.95",
+    "pods": 'namespace="models"',
+}
 
 
 def queries():
@@ -55,8 +61,8 @@ def test_presets_are_whole(name):
         assert re.search(rf"\b{re.escape(metric)}\b", used), f"{metric} is required but not used"
 
 
-@pytest.mark.parametrize(("name", "signal", "query"), [pytest.param(*q, id=f"{q[0]}-{q[1]}") for q in queries()])
-def test_queries_use_the_known_placeholders_safely(name, signal, query):
+@pytest.mark.parametrize("query", [pytest.param(query, id=f"{name}-{signal}") for name, signal, query in queries()])
+def test_queries_use_the_known_placeholders_safely(query):
     assert checked_query(query) == query
     assert "by ($by" in query
     assert "$selector" in query
@@ -69,7 +75,11 @@ def test_queries_use_the_known_placeholders_safely(name, signal, query):
 @needs_promtool
 def test_prometheus_parses_every_query(tmp_path):
     rules = [
-        {"record": "x", "expr": fill(query, **{**FILLED, "pods": pods}), "labels": {"preset": name, "signal": signal, "pods": pods}}
+        {
+            "record": "x",
+            "expr": fill(query, **{**FILLED, "pods": pods}),
+            "labels": {"preset": name, "signal": signal, "pods": pods},
+        }
         for name, signal, query in queries()
         for pods in ('namespace="models"', "")
     ]
@@ -206,15 +216,35 @@ def test_values_by_prometheus_itself(tmp_path, pods):
     for name, signal, expected in EXPECTED:
         query = fill(load_preset(name).queries[signal], **{**FILLED, "pods": pods})
         samples = [
-            {"labels": f'{{namespace="models",pod="{pod}",service="s"}}', "value": value} for pod, value in expected.items()
+            {"labels": f'{{namespace="models",pod="{pod}",service="s"}}', "value": value}
+            for pod, value in expected.items()
         ]
         check = {"expr": f"round(({query}) >= 0, 0.001)", "eval_time": "5m", "exp_samples": samples}
-        tests.append({"name": f"{name} {signal.value}", "interval": "15s", "input_series": WORLD[name], "promql_expr_test": [check]})
-    for name, pod in [("vllm", "busy"), ("triton", "busy"), ("fastapi", "busy"), ("kubernetes", "busy"), ("dcgm", "plain")]:
+        tests.append(
+            {
+                "name": f"{name} {signal.value}",
+                "interval": "15s",
+                "input_series": WORLD[name],
+                "promql_expr_test": [check],
+            }
+        )
+    for name, pod in [
+        ("vllm", "busy"),
+        ("triton", "busy"),
+        ("fastapi", "busy"),
+        ("kubernetes", "busy"),
+        ("dcgm", "plain"),
+    ]:
         query = fill(load_preset(name).age, **{**FILLED, "pods": pods})
         sample = {"labels": f'{{namespace="models",pod="{pod}",service="s"}}', "value": 300}
-        check = {"expr": f'({query}) and on (pod) label_replace(vector(1), "pod", "{pod}", "", "")', "eval_time": "5m", "exp_samples": [sample]}
-        tests.append({"name": f"{name} age", "interval": "15s", "input_series": WORLD[name], "promql_expr_test": [check]})
+        check = {
+            "expr": f'({query}) and on (pod) label_replace(vector(1), "pod", "{pod}", "", "")',
+            "eval_time": "5m",
+            "exp_samples": [sample],
+        }
+        tests.append(
+            {"name": f"{name} age", "interval": "15s", "input_series": WORLD[name], "promql_expr_test": [check]}
+        )
     file = tmp_path / "tests.yaml"
     file.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "15s", "tests": tests}))
     done = promtool("test", "rules", str(file))
@@ -225,7 +255,9 @@ def test_a_value_that_looks_like_a_placeholder_is_left_alone():
     assert fill("x{$selector}[$window]", selector='a="$window"', window="60s") == 'x{a="$window"}[60s]'
 
 
-@pytest.mark.parametrize("query", ["x{a=~\"b$\"}", "x{a=~'b$'}", 'label_replace(x, "a", "$1", "b", "(.+)")', "x{$selector,a=~`b$`}"])
+@pytest.mark.parametrize(
+    "query", ['x{a=~"b$"}', "x{a=~'b$'}", 'label_replace(x, "a", "$1", "b", "(.+)")', "x{$selector,a=~`b$`}"]
+)
 def test_a_dollar_inside_a_string_is_no_placeholder(query):
     assert checked_query(query) == query
 

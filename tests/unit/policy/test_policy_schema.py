@@ -21,13 +21,16 @@ SCHEMA = policy_schema()
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("500ms", 0.5), ("15s", 15), ("1m30s", 90), ("2h", 7200), ("1.5m", 90), (" 7d ", 604800), ("0s", 0)]
+    ("text", "seconds"),
+    [("500ms", 0.5), ("15s", 15), ("1m30s", 90), ("2h", 7200), ("1.5m", 90), (" 7d ", 604800), ("0s", 0)],
 )
 def test_durations(text, seconds):
     assert duration_seconds(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("value", [15, 1.5, True, None, [], "", "15", "s", "1 s", "-1s", "1w", "١s", "9" * 400 + "s", "1s,2s"])
+@pytest.mark.parametrize(
+    "value", [15, 1.5, True, None, [], "", "15", "s", "1 s", "-1s", "1w", "١s", "9" * 400 + "s", "1s,2s"]
+)
 def test_what_is_no_duration(value):
     with pytest.raises(ValueError, match=r"duration|longer than a year"):
         duration_seconds(value)
@@ -38,7 +41,9 @@ def test_durations_read_back(milliseconds):
     assert duration_seconds(duration_text(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)
 
 
-@pytest.mark.parametrize(("value", "expected"), [("1%", 0.01), (0.01, 0.01), (0, 0.0), (1, 1.0), ("100%", 1.0), ("0.5%", 0.005)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1%", 0.01), (0.01, 0.01), (0, 0.0), (1, 1.0), ("100%", 1.0), ("0.5%", 0.005)]
+)
 def test_ratios(value, expected):
     assert ratio(value) == pytest.approx(expected)
 
@@ -90,7 +95,15 @@ def accepts(node, value):
     """As much of JSON Schema as the policy's schema uses."""
     if "$ref" in node:
         return accepts(SCHEMA["definitions"][node["$ref"].split("/")[-1]], value)
-    kinds = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "array": list, "null": type(None)}
+    kinds = {
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "object": dict,
+        "array": list,
+        "null": type(None),
+    }
     kind = node.get("type")
     if kind and (not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean")):
         return False
@@ -115,9 +128,9 @@ def policy(**spec):
     return {"apiVersion": "trimtab/v1", "kind": "LoadPolicy", "metadata": {"name": "a"}, "spec": {**base, **spec}}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "policies").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_schema_accepts_the_examples(path):
-    assert accepts(SCHEMA, yaml.safe_load(path.read_text()))
+@pytest.mark.parametrize("name", ["fastapi", "generic", "triton", "vllm"])
+def test_the_schema_accepts_the_examples(name):
+    assert accepts(SCHEMA, yaml.safe_load((ROOT / "policies" / f"{name}.yaml").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +173,11 @@ def test_the_policies_on_the_page_load(text):
 
 
 def test_the_page_names_every_field():
-    models = [m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, BaseModel) and m.__module__ == schema.__name__]
+    models = [
+        m
+        for m in vars(schema).values()
+        if isinstance(m, type) and issubclass(m, BaseModel) and m.__module__ == schema.__name__
+    ]
     fields = {name for model in models for name in model.model_fields} - {"query"}
     missing = {name for name in fields if not re.search(rf"\b{name}\b", PAGE)}
     assert missing == set()

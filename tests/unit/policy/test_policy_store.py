@@ -1,6 +1,5 @@
 """The store: reload on change, through a ConfigMap's links too; the last good set survives anything."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -117,7 +116,7 @@ def test_a_rename_alone_is_a_change(tmp_path):
     write(tmp_path, a=POLICY.format(name="one"))
     store = PolicyStore(tmp_path)
     store.load()
-    os.rename(tmp_path / "a.yaml", tmp_path / "b.yaml")
+    (tmp_path / "a.yaml").rename(tmp_path / "b.yaml")
     result = store.refresh()
     assert result.changed
     assert result.loaded[0].file == str(tmp_path / "b.yaml")

@@ -90,11 +90,17 @@ def test_a_laugh_a_thousandfold_is_cut_short():
         pytest.param("a: 1\n---\nb: 2\n", [{"a": 1}, {"b": 2}], id="two-documents"),
         pytest.param("\ufeffa: 1", [{"a": 1}], id="byte-order-mark"),
         pytest.param("a: true\nb: False\nc: ~\nd:\n", [{"a": True, "b": False, "c": None, "d": None}], id="words"),
-        pytest.param("a: 0\nb: -7\nc: 0x1F\nd: 1.5\ne: 1.5e+3", [{"a": 0, "b": -7, "c": 31, "d": 1.5, "e": 1500.0}], id="numbers"),
+        pytest.param(
+            "a: 0\nb: -7\nc: 0x1F\nd: 1.5\ne: 1.5e+3", [{"a": 0, "b": -7, "c": 31, "d": 1.5, "e": 1500.0}], id="numbers"
+        ),
         pytest.param("a: 'on'\nb: \"012\"\nc: !!str 012", [{"a": "on", "b": "012", "c": "012"}], id="quoted"),
         pytest.param("a: 500ms\nb: 1%\nc: 08", [{"a": "500ms", "b": "1%", "c": "08"}], id="plain-text"),
-        pytest.param("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}", [{"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}}], id="merge"),
-        pytest.param("a: &x {p: 1}\nb: {<<: [*x, {p: 5, r: 6}]}", [{"a": {"p": 1}, "b": {"p": 1, "r": 6}}], id="merge-list"),
+        pytest.param(
+            "a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}", [{"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}}], id="merge"
+        ),
+        pytest.param(
+            "a: &x {p: 1}\nb: {<<: [*x, {p: 5, r: 6}]}", [{"a": {"p": 1}, "b": {"p": 1, "r": 6}}], id="merge-list"
+        ),
     ],
 )
 def test_plain_values_are_read(text, expected):
@@ -121,11 +127,20 @@ def test_earlier_documents_survive_a_broken_one():
     assert len(faults) == 1
 
 
-yaml_like = st.text(alphabet=st.sampled_from(string.ascii_letters[:6] + string.digits[:4] + "-:,.[]{}#&*!|>'\"%@` \n\t<?~=_\\"), max_size=200)
+yaml_like = st.text(
+    alphabet=st.sampled_from(string.ascii_letters[:6] + string.digits[:4] + "-:,.[]{}#&*!|>'\"%@` \n\t<?~=_\\"),
+    max_size=200,
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.binary(max_size=300), st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")), yaml_like.map(str.encode)))
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")),
+        yaml_like.map(str.encode),
+    )
+)
 @example(b"? ")
 @example(b"!<tag:yaml.org,2002:int> x")
 @example(b"a: !!float")
