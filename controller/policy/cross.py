@@ -8,8 +8,9 @@ from typing import Any
 
 from controller.errors import Fault
 from controller.policy.presets import preset_names
+from controller.policy.scalars import shown
 from controller.policy.words import did_you_mean
-from controller.policy.yaml import Document, Path, dotted, shown
+from controller.policy.yaml import Document, Path, dotted
 
 _ORDERED: Sequence[tuple[Path, str, str, int | None, int | None]] = (
     (("spec", "concurrency"), "min", "max", 1, 200),
@@ -104,7 +105,7 @@ def _claims(source: Source) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
     candidates: list[tuple[Path, str, tuple[Any, ...]]] = [
         (("metadata", "name"), "name", (namespace, source.get("metadata", "name"))),
         ((*scaling, "hpa"), "HPA", (namespace, source.get(*scaling, "hpa"))),
-        ((*scaling, "target"), "scale target", (namespace, kind, source.get(*scaling, "target", "name"))),
+        ((*scaling, "target", "name"), "scale target", (namespace, kind, source.get(*scaling, "target", "name"))),
     ]
     spec = source.get("spec")
     if isinstance(spec, dict) and "concurrency" in spec:

@@ -13,6 +13,8 @@ from controller.errors import Fault
 from controller.policy.yaml import MAX_BYTES
 
 _SUFFIXES = (".yaml", ".yml")
+_NOT_OURS = {"kustomization.yaml", "kustomization.yml"}
+"""What kustomize reads to put the files beside it into a ConfigMap."""
 _MOUNT = "..data"
 """In a ConfigMap mount, the link to the folder that holds the files of one version; it is swapped as a whole."""
 
@@ -27,7 +29,8 @@ class PolicyFile:
 
 
 def read_folder(folder: Path) -> tuple[PolicyFile, ...]:
-    """Every `*.yaml` and `*.yml` straight in the folder, by name. Hidden files and folders are passed over.
+    """Every `*.yaml` and `*.yml` straight in the folder, by name. Hidden files, folders and kustomize's own
+    file are passed over.
 
     All files come from one version of a ConfigMap mount. A problem is a file with a fault; nothing is raised.
     """
@@ -41,7 +44,11 @@ def read_folder(folder: Path) -> tuple[PolicyFile, ...]:
 
 def read_path(path: Path) -> tuple[PolicyFile, ...]:
     """The files of a folder, or the one file whatever its name."""
-    return read_folder(path) if path.is_dir() else (_read(path, str(path)),)
+    try:
+        folder = path.is_dir()
+    except OSError:
+        folder = False
+    return read_folder(path) if folder else (_read(path, str(path)),)
 
 
 def content_hash(files: Sequence[PolicyFile]) -> str:
@@ -76,7 +83,12 @@ def _read_folder(folder: Path, real: Path) -> tuple[PolicyFile, ...]:
 
 
 def _passed_over(entry: os.DirEntry[str]) -> bool:
-    return entry.name.startswith(".") or not entry.name.endswith(_SUFFIXES) or entry.is_dir()
+    if entry.name.startswith(".") or entry.name in _NOT_OURS or not entry.name.endswith(_SUFFIXES):
+        return True
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _read(path: Path, name: str) -> PolicyFile:

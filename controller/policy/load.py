@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from controller.errors import Fault, PolicyError
 from controller.policy.cross import Source, clash_faults, empty_faults, ordering_faults, preset_faults
 from controller.policy.files import PolicyFile, read_folder, read_path
+from controller.policy.scalars import shown
 from controller.policy.schema import LoadPolicy
 from controller.policy.words import field_of, in_words
-from controller.policy.yaml import Document, dotted, read_documents, shown
+from controller.policy.yaml import Document, dotted, read_documents
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "by": "the labels that name an instance",
     "window": "the rate window, such as 60s",
     "quantile": "the quantile of the SLO, such as 0.95",
-    "pods": "the matcher on `namespace` alone, for series of the kubelet; may be empty, so it comes last in its braces",
+    "pods": "the matcher on `namespace` alone, the selector's or else the policy's, for series that know no Service",
 }
 
 _DOLLAR = re.compile(r"\$(\{\w*\}|\w*)")

@@ -84,7 +84,9 @@ class CustomSignal(Section):
 class Signals(Section):
     """Where the numbers come from: a preset, and PromQL for what it lacks or gets wrong."""
 
-    preset: str | None = Field(None, description="Name of a preset; `trimtab schema --presets` lists them.")
+    preset: str | None = Field(
+        None, description="Name of a preset, the queries of a well-known server; docs/presets.md lists them."
+    )
     prometheus: Annotated[str, AfterValidator(server_url)] | None = Field(
         None, description="URL of another Prometheus than the controller's own."
     )

@@ -9,8 +9,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from controller.policy.scalars import shown
 from controller.policy.schema import DNS_LABEL, DNS_NAME, LABEL_NAME, QUEUE_NAME, LoadPolicy
-from controller.policy.yaml import Path, shown
+from controller.policy.yaml import Path
 
 _PATTERNS: Mapping[str, str] = {
     DNS_LABEL: "must be lower-case letters, digits and `-`, at most 63 characters, such as model-service",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import yaml
 
 from controller.errors import Fault
+from controller.policy.scalars import PREFIX, implicit, plain_value, shown
 
 Path = tuple[str | int, ...]
 
@@ -21,9 +19,6 @@ MAX_DEPTH = 40
 MAX_VALUES = 20_000
 """After aliases are expanded, so that a few lines of aliases of aliases cannot fill the memory."""
 
-_PREFIX = "tag:yaml.org,2002:"
-_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
-_RESOLVER: Any = yaml.resolver.Resolver()
 _BROKEN = (yaml.YAMLError, ValueError, OverflowError, RecursionError, IndexError, TypeError)
 """What PyYAML raises on some input: its own errors, and those of `chr` and `int` on absurd escapes and versions."""
 
@@ -59,12 +54,6 @@ def dotted(path: Path) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{shown(step)}"
     return text.removeprefix(".")
-
-
-def shown(text: str, limit: int = 60) -> str:
-    """Text fit for a one-line message: control characters are escaped, and what is too long is cut."""
-    safe = text if text.isprintable() else json.dumps(text)[1:-1]
-    return safe if len(safe) <= limit else safe[: limit - 3] + "..."
 
 
 def read_documents(data: bytes, file: str) -> tuple[tuple[Document, ...], tuple[Fault, ...]]:
@@ -154,11 +143,11 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path = (), depth: int = 0) -> Any:
         self._spend(node, depth)
         if isinstance(node, yaml.MappingNode):
-            if node.tag != f"{_PREFIX}map":
+            if node.tag != f"{PREFIX}map":
                 self._custom_tag(node, path)
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
-            if node.tag != f"{_PREFIX}seq":
+            if node.tag != f"{PREFIX}seq":
                 self._custom_tag(node, path)
             items = []
             for index, item in enumerate(node.value):
@@ -182,7 +171,7 @@ class _Builder:
         self.faults.append(Fault(self.file, node.start_mark.line + 1, dotted(path), message))
 
     def _custom_tag(self, node: yaml.Node, path: Path) -> None:
-        tag = node.tag.replace(_PREFIX, "!!")
+        tag = node.tag.replace(PREFIX, "!!")
         self._fault(node, path, f"the tag {shown(tag)} is not supported; write the value without it")
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
@@ -190,7 +179,7 @@ class _Builder:
         first: dict[str, int] = {}
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
-            if key_node.tag == f"{_PREFIX}merge" and key_node.style is None:
+            if key_node.tag == f"{PREFIX}merge" and key_node.style is None:
                 merged.append(value_node)
                 continue
             key = self._key(key_node, path)
@@ -247,82 +236,12 @@ class _Builder:
         if any("\ud800" <= character <= "\udfff" for character in text):
             self._fault(node, path, "holds half a surrogate pair, which is no character")
             return text.encode("utf-8", "replace").decode()
-        kind = node.tag.removeprefix(_PREFIX)
-        if node.style is not None or not _implicit(node):
+        kind = node.tag.removeprefix(PREFIX)
+        if node.style is not None or not implicit(node):
             if kind != "str":
                 self._custom_tag(node, path)
             return text
-        value, surprise = _plain(kind, text)
+        value, surprise = plain_value(kind, text)
         if surprise:
             self._fault(node, path, surprise)
         return value
-
-
-def _implicit(node: yaml.Node) -> bool:
-    """Whether a plain scalar's tag was guessed from its text, not written by the author."""
-    return bool(node.tag == _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False)))
-
-
-def _plain(kind: str, text: str) -> tuple[Any, str | None]:  # noqa: PLR0911 - a table of cases
-    """The value of unquoted text, and what would surprise its author."""
-    quoted = f'"{shown(text)}" in quotes if text is meant'
-    match kind:
-        case "null":
-            return None, None
-        case "bool" if text.lower() in {"true", "false"}:
-            return text.lower() == "true", None
-        case "bool":
-            meant = "true" if text.lower() in {"yes", "on"} else "false"
-            return text, f"YAML reads {text} as {meant}; write {meant}, or {quoted}"
-        case "int":
-            return _whole(text, quoted)
-        case "float":
-            return _decimal(text, quoted)
-        case "timestamp":
-            return text, f"YAML reads {shown(text)} as a date; write {quoted.removesuffix(' if text is meant')}"
-        case _ if _EXPONENT.fullmatch(text):
-            plain = float(text)
-            hint = f"{plain:.15g}" if math.isfinite(plain) and 1e-5 < abs(plain) < 1e15 else "the number in full"
-            return text, f"YAML reads {shown(text)} as text, not as a number; write {hint}, or {quoted}"
-        case _:
-            return text, None
-
-
-def _whole(text: str, quoted: str) -> tuple[Any, str | None]:
-    digits = text.lstrip("+-")
-    if ":" in text:
-        seconds = _base_sixty(digits)
-        return text, f"YAML reads {shown(text)} as {seconds} (base 60); write {seconds}, or {quoted}"
-    if "_" in text:
-        return text, f"YAML reads {shown(text)} as a number; write it without `_`, or {quoted}"
-    if len(digits) > 1 and digits.isdigit() and digits.startswith("0"):
-        read = shown(str(int(digits, 8)), 20)
-        return (
-            text,
-            f"YAML reads {shown(text)} as {read} (octal); write {shown(digits.lstrip('0') or '0')}, or {quoted}",
-        )
-    if len(digits) > 18:
-        return text, f"the number {shown(text)} is too large; write {quoted}"
-    return int(text, 0), None
-
-
-def _base_sixty(digits: str) -> str:
-    total = 0.0
-    for part in digits.replace("_", "").split(":"):
-        total = total * 60 + float(part)
-    return f"{total:.15g}"
-
-
-def _decimal(text: str, quoted: str) -> tuple[Any, str | None]:
-    if ":" in text:
-        seconds = _base_sixty(text.lstrip("+-"))
-        return text, f"YAML reads {shown(text)} as {seconds} (base 60); write {seconds}, or {quoted}"
-    if "_" in text:
-        return text, f"YAML reads {shown(text)} as a number; write it without `_`, or {quoted}"
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.inf
-    if not math.isfinite(value):
-        return text, f"YAML reads {shown(text)} as a number that is not finite; write a finite one, or {quoted}"
-    return value, None

@@ -21,8 +21,8 @@ class Preset:
     Args:
         queries: PromQL by signal, in base units. `$selector` stands for the label matchers, `$by` for the labels to
             group by, `$window` for the rate window, `$quantile` for the SLO's quantile. `$pods` stands for the
-            matcher on the label `namespace` alone, for series of the kubelet, which know no Service; it may be
-            empty, so it comes last in its braces.
+            matcher on the label `namespace` alone, for series of the kubelet, which know no Service; the answers
+            then find their instance by namespace and name.
         age: PromQL for the time of the newest raw sample, seconds since the epoch: an instant query looks back five
             minutes, so without it a dead server stays visible.
         requires: metrics of which each instance's server must have at least one series; without them the preset
