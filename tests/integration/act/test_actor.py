@@ -154,7 +154,8 @@ def test_an_absent_hpa_is_created(actor, api, hpas):
     assert "resourceVersion" not in api.sent("PATCH")[0].body["metadata"]
 
 
-def test_what_is_already_so_is_not_written_again(actor, api, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_what_is_already_so_is_not_written_again(actor, api):
     act(actor, make_task(publish=False))
     again = act(actor, make_task(before=AFTER, publish=False))
     assert results(again) == [("svc", "hpa", "unchanged")]
@@ -250,13 +251,15 @@ def test_a_refused_write_is_one_line_and_stops_nothing_else(actor, api, hpas, re
     assert hpas.events == []
 
 
-def test_a_forbidden_namespace_does_not_stop_the_next_policy(actor, api, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_a_forbidden_namespace_does_not_stop_the_next_policy(actor, api):
     script_after_get(api, refusal(403, "no"))
     outcomes = act(actor, make_task("a", publish=False), make_task("b", publish=False))
     assert results(outcomes) == [("a", "hpa", "failed"), ("b", "hpa", "done"), ("b", "event", "done")]
 
 
-def test_a_dead_api_server_is_asked_once_per_tick(actor, api, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_a_dead_api_server_is_asked_once_per_tick(actor, api):
     api.handler = lambda _request: Answer(how="hang")
     outcomes = act(actor, *[make_task(name) for name in ("a", "b", "c")])
     assert results(outcomes) == [
@@ -268,7 +271,8 @@ def test_a_dead_api_server_is_asked_once_per_tick(actor, api, hpas):
     assert len(api.requests) == 1
 
 
-def test_a_hanging_redis_is_asked_once_and_takes_nothing_from_kubernetes(kube, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_a_hanging_redis_is_asked_once_and_takes_nothing_from_kubernetes(kube):
     with socket.socket() as hung:
         hung.bind(("127.0.0.1", 0))
         hung.listen(20)
@@ -294,7 +298,8 @@ def test_a_hanging_redis_is_asked_once_and_takes_nothing_from_kubernetes(kube, h
         client.close()
 
 
-def test_losing_the_lead_half_way_stops_every_write(actor, api, hpas, redis):
+@pytest.mark.usefixtures("hpas")
+def test_losing_the_lead_half_way_stops_every_write(actor, api, redis):
     outcomes = act(actor, make_task("a"), make_task("b"), fence=Fence(1, lambda: False))
     assert {(outcome.actuator, outcome.result) for outcome in outcomes} == {
         ("publish", Result.REFUSED),
@@ -304,7 +309,8 @@ def test_losing_the_lead_half_way_stops_every_write(actor, api, hpas, redis):
     assert api.requests == []
 
 
-def test_the_lead_is_asked_for_again_right_before_the_apply(actor, api, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_the_lead_is_asked_for_again_right_before_the_apply(actor, api):
     def valid():
         return not api.requests  # lost while the HPA was being read
 
@@ -313,7 +319,8 @@ def test_the_lead_is_asked_for_again_right_before_the_apply(actor, api, hpas):
     assert [request.method for request in api.requests] == ["GET"]
 
 
-def test_an_older_epoch_may_not_publish(actor, redis, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_an_older_epoch_may_not_publish(actor, redis):
     redis.hset(Keys("models/svc").fence, mapping={"epoch": 9, "seq": 3})
     outcomes = act(actor, make_task(hpa=False))
     assert results(outcomes) == [("svc", "publish", "refused")]
@@ -327,7 +334,8 @@ def test_a_deadline_that_has_passed_writes_nothing(actor, api, redis):
     assert redis.keys("*") == []
 
 
-def test_a_bug_in_one_effect_is_told_and_contained(actor, hpas, redis):
+@pytest.mark.usefixtures("hpas")
+def test_a_bug_in_one_effect_is_told_and_contained(actor):
     broken = make_task("a", hpa=False)
     object.__setattr__(broken[1].publish, "valid_for_seconds", float("nan"))
     outcomes = act(actor, broken, make_task("b", hpa=False))
@@ -342,7 +350,7 @@ def test_without_kubernetes_an_hpa_is_refused(redis):
     actor.close()
 
 
-def test_a_held_hpa_is_told_once(actor, api, hpas):
+def test_a_held_hpa_is_told_once(actor, hpas):
     task = make_task(publish=False, hpa=False, holds=(Hold("minReplicas", "metrics are stale"), Hold("weights", "x")))
     assert results(act(actor, task)) == [("svc", "event", "done")]
     assert act(actor, task) == ()
@@ -357,14 +365,16 @@ def test_events_are_a_trickle(actor, hpas):
     assert 1 <= len(hpas.events) <= 11
 
 
-def test_an_event_that_cannot_be_posted_does_not_undo_the_write(actor, api, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_an_event_that_cannot_be_posted_does_not_undo_the_write(actor, api):
     inner = api.handler
     api.handler = lambda request: refusal(403, "no events") if request.path.endswith("/events") else inner(request)
     outcomes = act(actor, make_task(publish=False))
     assert results(outcomes) == [("svc", "hpa", "done"), ("svc", "event", "failed")]
 
 
-def test_an_api_server_that_comes_back_is_used_again(redis, api, hpas):
+@pytest.mark.usefixtures("hpas")
+def test_an_api_server_that_comes_back_is_used_again(redis, api):
     client = KubeApi(fake_client(api.url), timeout_seconds=0.3)
     actor = Actor(Settings(), kube=client, redis=redis)
     inner = api.handler

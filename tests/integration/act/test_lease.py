@@ -1,4 +1,5 @@
 import copy
+import datetime as dt
 import re
 import threading
 import time
@@ -155,7 +156,8 @@ def test_whoever_lost_the_lease_to_another_stops(store, compete):
     assert eventually(lambda: leader.status() == "waits, thief leads")
 
 
-def test_a_late_writer_is_refused_by_redis(redis, store, compete):
+@pytest.mark.usefixtures("store")
+def test_a_late_writer_is_refused_by_redis(redis, compete):
     """The old leader was paused inside a write: it believes that it leads, and Redis knows better."""
     publish = Publish((), 5, panic=False, valid_for_seconds=60)
     first = compete("a")
@@ -172,7 +174,5 @@ def test_a_late_writer_is_refused_by_redis(redis, store, compete):
 
 
 def test_times_have_six_digits():
-    import datetime as dt
-
     stamp = micro_time(dt.datetime(2026, 1, 2, 3, 4, 5, 0, tzinfo=dt.UTC))
     assert re.fullmatch(r"2026-01-02T03:04:05\.000000Z", stamp)

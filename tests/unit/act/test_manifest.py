@@ -9,6 +9,7 @@ from controller.model.plan import HpaWrite
 from controller.model.snapshot import HpaSpec, ResourceTarget
 
 POLICY = "models/svc"
+NOW = 1_790_000_000.0
 TARGETS = (ResourceTarget("cpu", 70), ResourceTarget("memory", 80))
 BEFORE = HpaSpec("Deployment", "svc", 2, 10, TARGETS)
 
@@ -158,6 +159,9 @@ def test_what_we_created_stays_labelled_and_gets_no_original():
             id="paused",
         ),
         pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": str(NOW + 60)}), make_write(), "paused until", id="until"
+        ),
+        pytest.param(
             make_live(metadata__annotations={"trimtab/paused": "out"}), make_write(minimum=4), "paused", id="paused-out"
         ),
         pytest.param(
@@ -175,7 +179,7 @@ def test_what_we_created_stays_labelled_and_gets_no_original():
     ],
 )
 def test_objections(live, write, words):
-    assert re.search(words, manifest.objection(live, write, POLICY) or "")
+    assert re.search(words, manifest.objection(live, write, POLICY, NOW) or "")
 
 
 @pytest.mark.parametrize(
@@ -190,15 +194,18 @@ def test_objections(live, write, words):
         pytest.param(
             make_live(metadata__annotations={"trimtab/paused": "false"}), make_write(minimum=4), id="unpaused"
         ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": str(NOW - 1)}), make_write(), id="pause-is-over"
+        ),
         pytest.param(None, make_write(before=None), id="create"),
     ],
 )
 def test_no_objection(live, write):
-    assert manifest.objection(live, write, POLICY) is None
+    assert manifest.objection(live, write, POLICY, NOW) is None
 
 
 def test_an_unknown_number_of_replicas_freezes_max():
     live = make_live()
     live["status"] = {}
-    assert "is not known" in manifest.objection(live, make_write(maximum=9), POLICY)
-    assert manifest.objection(live, make_write(maximum=12), POLICY) is None
+    assert "is not known" in manifest.objection(live, make_write(maximum=9), POLICY, NOW)
+    assert manifest.objection(live, make_write(maximum=12), POLICY, NOW) is None
