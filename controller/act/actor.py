@@ -139,7 +139,9 @@ class Actor:
         if self._hpas is None:
             return [Outcome(policy.key, HPA, Result.REFUSED, "there is no Kubernetes (--kubernetes off)")]
         adopt = scaling is not None and scaling.adopt
-        written = self._hpas.write(write, policy=policy.key, adopt=adopt, fence=lane.fence, deadline=lane.deadline)
+        written = self._hpas.write(
+            write, policy=policy.key, at=plan.at, adopt=adopt, fence=lane.fence, deadline=lane.deadline
+        )
         outcome = Outcome(policy.key, HPA, written.result, written.detail)
         return [
             outcome,

@@ -44,10 +44,13 @@ class HpaWriter:
         self._clock = clock
         self._contested: dict[str, tuple[str, float, str]] = {}  # path -> what it looked like, when, whose it is
 
-    def write(self, write: HpaWrite, *, policy: str, adopt: bool, fence: Fence, deadline: Deadline) -> Written:
+    def write(
+        self, write: HpaWrite, *, policy: str, at: float, adopt: bool, fence: Fence, deadline: Deadline
+    ) -> Written:
         """Create or change one HPA.
 
         Args:
+            at: when it was decided, seconds since the epoch.
             adopt: whether fields that a person applied by hand may be taken over, once.
 
         Raises:
@@ -56,7 +59,7 @@ class HpaWriter:
         path = hpa_path(write.namespace, write.name)
         live = self.read(path, deadline)
         uid = _uid(live)
-        objection = manifest.objection(live, write, policy)
+        objection = manifest.objection(live, write, policy, at)
         if objection:
             return Written(Result.REFUSED, f"HPA {write.name}: {objection}", uid)
         wanted = manifest.body(write, policy, live)
@@ -64,8 +67,8 @@ class HpaWriter:
             return Written(Result.UNCHANGED, f"HPA {write.name}: {manifest.show(write.after)}", uid)
         if not fence.valid():
             return Written(Result.REFUSED, "this replica no longer leads", uid)
-        force = adopt and live is not None and not manifest.adopted(live)
-        return self._write(write, path, live, wanted, may_force=force, deadline=deadline)
+        first = live is not None and not manifest.adopted(live)
+        return self._write(write, path, live, wanted, adopt=adopt, first=first, deadline=deadline)
 
     def _write(
         self,
@@ -74,7 +77,8 @@ class HpaWriter:
         live: dict[str, Any] | None,
         wanted: dict[str, Any],
         *,
-        may_force: bool,
+        adopt: bool,
+        first: bool,
         deadline: Deadline,
     ) -> Written:
         uid, looks = _uid(live), _fingerprint(live)
@@ -82,9 +86,9 @@ class HpaWriter:
         if contested and contested[0] == looks and self._clock() - contested[1] < CONFLICT_PAUSE_SECONDS:
             return Written(Result.REFUSED, contested[2], uid)
         try:
-            answer = self._apply(path, wanted, may_force=may_force, deadline=deadline)
+            answer = self._apply(path, wanted, may_force=adopt and first, deadline=deadline)
         except FieldConflict as conflict:
-            detail = _whose(write.name, conflict)
+            detail = _whose(write, conflict, adopt=adopt)
             self._contested[path] = (looks, self._clock(), detail)
             return Written(Result.REFUSED, detail, uid, conflict=True)
         except Conflict:
@@ -104,7 +108,7 @@ class HpaWriter:
         try:
             return self._kube.apply(path, wanted, deadline=deadline)
         except FieldConflict as conflict:
-            if not may_force or not all(manager.startswith(_APPLIERS) for manager in conflict.managers):
+            if not may_force or not _applied_by_hand(conflict):
                 raise
             return self._kube.apply(path, wanted, force=True, deadline=deadline)
 
@@ -126,12 +130,21 @@ def _fingerprint(live: dict[str, Any] | None) -> str:
     return json.dumps([live["spec"], metadata.get("annotations"), metadata.get("labels")], sort_keys=True)
 
 
-def _whose(name: str, conflict: FieldConflict) -> str:
+def _applied_by_hand(conflict: FieldConflict) -> bool:
+    return all(manager.startswith(_APPLIERS) for manager in conflict.managers)
+
+
+def _whose(write: HpaWrite, conflict: FieldConflict, *, adopt: bool) -> str:
     fields = ", ".join(field.removeprefix(".") for field in conflict.fields)
-    return (
-        f"HPA {name}: {', '.join(conflict.managers)} owns {fields}; take these fields out of its manifest, "
-        f"or `kubectl annotate hpa {name} {manifest.POLICY}-` to hand them to Trimtab once more"
-    )
+    remedy = "take these fields out of what it applies"
+    if not adopt:
+        remedy += ", or set scaling.adopt: true"
+    elif _applied_by_hand(conflict):
+        remedy += (
+            f", or `kubectl annotate hpa {write.name} -n {write.namespace} {manifest.POLICY}-` "
+            "hands them to Trimtab once more"
+        )
+    return f"HPA {write.name}: {', '.join(conflict.managers)} owns {fields}; {remedy}"
 
 
 def _sentence(write: HpaWrite) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from controller.decide.pause import parse_pause
 from controller.model.plan import HpaWrite
 from controller.model.snapshot import HpaSpec, ResourceTarget
 
@@ -76,16 +77,16 @@ def is_so(live: Raw, wanted: Raw) -> bool:
     return same and adopted(live) and all(held.get(name) == value for name, value in asked.items())
 
 
-def objection(live: Raw | None, write: HpaWrite, policy: str) -> str | None:
-    """Why the plan must not be carried out on what is there now; None when it may."""
+def objection(live: Raw | None, write: HpaWrite, policy: str, at: float) -> str | None:
+    """Why the plan, made `at` (seconds since the epoch), must not be carried out on what is there now; None when it may."""
     if live is None:
         return None if write.before is None else "it is gone since it was read"
     if write.before is None:
         return "it exists by now; the next tick decides about it"
-    return next(_objections(live, write, write.before, policy), None)
+    return next(_objections(live, write, write.before, policy, at), None)
 
 
-def _objections(live: Raw, write: HpaWrite, before: HpaSpec, policy: str) -> Iterator[str]:
+def _objections(live: Raw, write: HpaWrite, before: HpaSpec, policy: str, at: float) -> Iterator[str]:
     now, after = spec_of(live), write.after
     if _metadata(live).get("deletionTimestamp"):
         yield "it is being deleted"
@@ -100,7 +101,7 @@ def _objections(live: Raw, write: HpaWrite, before: HpaSpec, policy: str) -> Ite
         set(before.targets),
     ):
         yield f"it changed since it was read: {show(before)} -> {show(now)}"
-    yield from _pause(live, now, after)
+    yield from _pause(live, now, after, at)
     status = live.get("status") or {}
     if after.max_replicas < now.max_replicas:
         counts = [status.get("currentReplicas"), status.get("desiredReplicas")]
@@ -135,13 +136,12 @@ def show(spec: HpaSpec) -> str:
     return f"min {spec.min_replicas}, max {spec.max_replicas}{targets}"
 
 
-def _pause(live: Raw, now: HpaSpec, after: HpaSpec) -> Iterator[str]:
-    """Pauses with an end are judged by the decision, which knows the time."""
-    word = annotations_of(live).get(PAUSED, "").strip().lower()
+def _pause(live: Raw, now: HpaSpec, after: HpaSpec, at: float) -> Iterator[str]:
+    pause = parse_pause(annotations_of(live).get(PAUSED), at)
     lowers = after.min_replicas < now.min_replicas or after.max_replicas < now.max_replicas
     raises = after.min_replicas > now.min_replicas or after.max_replicas > now.max_replicas
-    if word in {"true", "all", "yes"} or (word == "in" and lowers) or (word == "out" and raises):
-        yield f"paused by {PAUSED}: {word}"
+    if (pause.lowering and pause.raising) or (pause.lowering and lowers) or (pause.raising and raises):
+        yield pause.why
 
 
 def _metrics(write: HpaWrite, live: Raw | None) -> list[dict[str, Any]]:

@@ -1,13 +1,22 @@
+import datetime as dt
+import ipaddress
 import socket
 import time
 from pathlib import Path
 
 import pytest
 import redis
-from redis_server import redis_server
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from redis_server import free_port, redis_server
 
+from controller.act.publish import Publisher
 from controller.clients.redis import connect, redis_errors, translate
 from controller.errors import ConfigError, Denied, Rejected, TimedOut, Unreachable
+from controller.model.fence import Fence
+from controller.model.plan import Publish
 from controller.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -139,3 +148,50 @@ def test_redis_own_words_decide_the_kind(error, kind):
 def test_a_wrong_setting_is_one_clear_line(settings, words):
     with pytest.raises(ConfigError, match=words):
         connect(Settings(**settings))
+
+
+def test_the_documented_acl_user_may_publish(tmp_path, client_of):
+    page = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+    command = page.partition("redis-cli ACL SETUSER ")[2].partition("\n```")[0]
+    words = command.replace("\\\n", " ").replace("'", "").replace(">PASSWORD", ">pw").split()
+    with redis_server(tmp_path) as (port, _):
+        client_of(redis_url=f"redis://127.0.0.1:{port}/0").execute_command("ACL", "SETUSER", *words)
+        publisher = Publisher(client_of(redis_url=f"redis://trimtab:pw@127.0.0.1:{port}/0"))
+        publish = Publish((), 5, panic=False, valid_for_seconds=60)
+        for seq in (1, 2):
+            assert publisher.publish("models/svc", publish, at=1.0, fence=Fence(1, lambda: True)) == seq
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (tmp_path / "tls.crt").write_bytes(made.public_bytes(pem))
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "tls.key").write_bytes(secret)
+    return tmp_path
+
+
+def test_tls_with_a_ca_of_our_own(certificate, client_of):
+    port = free_port()
+    files = ["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key", "--tls-ca-cert-file", "tls.crt"]
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no", *files]
+    with redis_server(certificate, *options):
+        url = f"rediss://127.0.0.1:{port}/0"
+        assert attempt(client_of(redis_url=url, redis_ca_file=str(certificate / "tls.crt"))) is None
+        with pytest.raises(Unreachable, match=r"(?i)certificate"):
+            attempt(client_of(redis_url=url))

@@ -1,0 +1,211 @@
+import copy
+import json
+import re
+
+import pytest
+
+from controller.act import manifest
+from controller.model.plan import HpaWrite
+from controller.model.snapshot import HpaSpec, ResourceTarget
+
+POLICY = "models/svc"
+NOW = 1_790_000_000.0
+TARGETS = (ResourceTarget("cpu", 70), ResourceTarget("memory", 80))
+BEFORE = HpaSpec("Deployment", "svc", 2, 10, TARGETS)
+
+
+def resource(name, percent):
+    return {
+        "type": "Resource",
+        "resource": {"name": name, "target": {"type": "Utilization", "averageUtilization": percent}},
+    }
+
+
+QUEUE_METRIC = {
+    "type": "External",
+    "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "30"}},
+}
+
+
+def make_live(**changes):
+    live = {
+        "metadata": {"name": "hpa", "namespace": "models", "uid": "u-1", "resourceVersion": "41"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "svc"},
+            "minReplicas": 2,
+            "maxReplicas": 10,
+            "metrics": [resource("cpu", 70), QUEUE_METRIC, resource("memory", 80)],
+        },
+        "status": {"currentReplicas": 4, "desiredReplicas": 4},
+    }
+    for path, value in changes.items():
+        part, _, name = path.partition("__")
+        live[part][name] = value
+    return live
+
+
+def make_write(minimum=2, maximum=10, before=BEFORE, targets=TARGETS):
+    return HpaWrite("models", "hpa", before, HpaSpec("Deployment", "svc", minimum, maximum, targets), "because")
+
+
+def test_metrics_of_others_go_back_as_they_are_and_in_their_place():
+    live = make_live()
+    frozen = copy.deepcopy(live)
+    body = manifest.body(make_write(targets=(ResourceTarget("cpu", 60), ResourceTarget("memory", 80))), POLICY, live)
+    assert body["spec"]["metrics"] == [resource("cpu", 60), QUEUE_METRIC, resource("memory", 80)]
+    assert live == frozen
+
+
+def test_a_target_that_the_plan_drops_is_dropped_and_a_new_one_is_added():
+    only_cpu = (ResourceTarget("cpu", 70),)
+    assert manifest.body(make_write(targets=only_cpu), POLICY, make_live())["spec"]["metrics"] == [
+        resource("cpu", 70),
+        QUEUE_METRIC,
+    ]
+    live = make_live(spec__metrics=[QUEUE_METRIC])
+    assert manifest.body(make_write(), POLICY, live)["spec"]["metrics"] == [
+        QUEUE_METRIC,
+        resource("cpu", 70),
+        resource("memory", 80),
+    ]
+
+
+def test_a_new_hpa_is_labelled_as_ours_and_has_no_original():
+    body = manifest.body(make_write(before=None), POLICY, None)
+    assert body["metadata"] == {
+        "name": "hpa",
+        "namespace": "models",
+        "annotations": {"trimtab/policy": POLICY},
+        "labels": {"app.kubernetes.io/managed-by": "trimtab"},
+    }
+    assert body["spec"]["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "svc"}
+
+
+def test_an_adopted_hpa_keeps_the_bounds_that_it_was_found_with():
+    live = make_live()
+    body = manifest.body(make_write(minimum=4), POLICY, live)
+    original = body["metadata"]["annotations"]["trimtab/original"]
+    assert json.loads(original) == {"minReplicas": 2, "maxReplicas": 10, "cpu": 70, "memory": 80}
+    assert "labels" not in body["metadata"]
+    assert body["metadata"]["resourceVersion"] == "41"
+    later = make_live(spec__minReplicas=4, metadata__annotations={"trimtab/original": original})
+    assert (
+        manifest.body(make_write(minimum=6), POLICY, later)["metadata"]["annotations"]["trimtab/original"] == original
+    )
+
+
+def test_what_we_created_stays_labelled_and_gets_no_original():
+    live = make_live(metadata__labels={"app.kubernetes.io/managed-by": "trimtab"})
+    metadata = manifest.body(make_write(minimum=3), POLICY, live)["metadata"]
+    assert metadata["labels"] == {"app.kubernetes.io/managed-by": "trimtab"}
+    assert set(metadata["annotations"]) == {"trimtab/policy"}
+
+
+@pytest.mark.parametrize(
+    ("live", "write", "words"),
+    [
+        pytest.param(None, make_write(), "gone since it was read", id="gone"),
+        pytest.param(make_live(), make_write(before=None), "exists by now", id="exists"),
+        pytest.param(make_live(metadata__deletionTimestamp="now"), make_write(), "being deleted", id="deleting"),
+        pytest.param(
+            make_live(metadata__ownerReferences=[{"kind": "ScaledObject", "name": "so"}]),
+            make_write(),
+            "belongs to KEDA ScaledObject so",
+            id="keda-owner",
+        ),
+        pytest.param(
+            make_live(metadata__labels={"scaledobject.keda.sh/name": "so"}),
+            make_write(),
+            "belongs to KEDA ScaledObject so",
+            id="keda-label",
+        ),
+        pytest.param(
+            make_live(metadata__labels={"app.kubernetes.io/managed-by": "keda-operator"}),
+            make_write(),
+            "belongs to KEDA",
+            id="keda-managed",
+        ),
+        pytest.param(
+            make_live(metadata__ownerReferences=[{"kind": "Rollout", "name": "r", "controller": True}]),
+            make_write(),
+            "belongs to Rollout r",
+            id="owner",
+        ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/policy": "models/other"}),
+            make_write(),
+            "belongs to Trimtab policy models/other",
+            id="other-policy",
+        ),
+        pytest.param(
+            make_live(spec__scaleTargetRef={"kind": "Deployment", "name": "other"}),
+            make_write(),
+            "scales Deployment other, not Deployment svc",
+            id="other-target",
+        ),
+        pytest.param(
+            make_live(spec__minReplicas=3), make_write(), "changed since it was read: min 2, .* -> min 3", id="moved"
+        ),
+        pytest.param(
+            make_live(spec__metrics=[resource("cpu", 50)]),
+            make_write(),
+            "changed since it was read",
+            id="metrics-moved",
+        ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": "true"}),
+            make_write(),
+            "paused by trimtab/paused",
+            id="paused",
+        ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": str(NOW + 60)}), make_write(), "paused until", id="until"
+        ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": "out"}), make_write(minimum=4), "paused", id="paused-out"
+        ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": "in"}), make_write(maximum=8), "paused", id="paused-in"
+        ),
+        pytest.param(
+            make_live(status__currentReplicas=9),
+            make_write(maximum=8),
+            "9 replicas run, maxReplicas 8",
+            id="max-below-running",
+        ),
+        pytest.param(
+            make_live(status__desiredReplicas=9), make_write(maximum=8), "9 replicas run", id="max-below-desired"
+        ),
+    ],
+)
+def test_objections(live, write, words):
+    assert re.search(words, manifest.objection(live, write, POLICY, NOW) or "")
+
+
+@pytest.mark.parametrize(
+    ("live", "write"),
+    [
+        pytest.param(make_live(), make_write(minimum=4), id="raise-min"),
+        pytest.param(make_live(), make_write(maximum=8), id="lower-max-above-running"),
+        pytest.param(make_live(status__currentReplicas=14), make_write(maximum=12), id="raise-max-while-more-run"),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": "in"}), make_write(minimum=4), id="paused-in-raises"
+        ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": "false"}), make_write(minimum=4), id="unpaused"
+        ),
+        pytest.param(
+            make_live(metadata__annotations={"trimtab/paused": str(NOW - 1)}), make_write(), id="pause-is-over"
+        ),
+        pytest.param(None, make_write(before=None), id="create"),
+    ],
+)
+def test_no_objection(live, write):
+    assert manifest.objection(live, write, POLICY, NOW) is None
+
+
+def test_an_unknown_number_of_replicas_freezes_max():
+    live = make_live()
+    live["status"] = {}
+    assert "is not known" in manifest.objection(live, make_write(maximum=9), POLICY, NOW)
+    assert manifest.objection(live, make_write(maximum=12), POLICY, NOW) is None
