@@ -200,6 +200,46 @@ def test_events_are_created_under_a_generated_name(api, paths):
     assert [event["message"] for event in found] == ["minReplicas 2 -> 3"]
 
 
+class TestNewEvents:
+    EVENT = MappingProxyType(
+        {
+            "metadata": {"name": "web.1"},
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "trimtab",
+            "reportingInstance": "trimtab-0",
+            "action": "Rescale",
+            "reason": "TrimtabRescaled",
+            "type": "Normal",
+            "note": "minReplicas 2 -> 3",
+        }
+    )
+
+    def event(self, paths):
+        return {
+            **self.EVENT,
+            "regarding": {"kind": "HorizontalPodAutoscaler", "name": "web", "namespace": paths.namespace},
+        }
+
+    def test_are_seen_by_both_apis(self, api, paths):
+        assert api.post(paths.new_events, self.event(paths))["apiVersion"] == "events.k8s.io/v1"
+        assert api.get(f"{paths.new_events}/web.1")["note"] == "minReplicas 2 -> 3"
+        (seen,) = api.get(paths.events, fieldSelector="involvedObject.name=web")["items"]
+        assert (seen["message"], seen["reason"], seen["involvedObject"]["name"]) == (
+            "minReplicas 2 -> 3",
+            "TrimtabRescaled",
+            "web",
+        )
+
+    @pytest.mark.parametrize(
+        "field", ["eventTime", "reportingController", "reportingInstance", "action", "reason", "type"]
+    )
+    def test_need_every_field(self, api, paths, field):
+        event = {key: value for key, value in self.event(paths).items() if key != field}
+        error = refused(api.post, paths.new_events, event)
+        assert (error.status, error.reason) == (422, "Invalid")
+        assert field in error.message
+
+
 class TestPods:
     @pytest.fixture(autouse=True)
     def _needs_controllers(self, plane):
