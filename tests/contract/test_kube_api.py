@@ -4,22 +4,10 @@ import copy
 from types import MappingProxyType
 
 import pytest
-from plugins.planes import fresh_namespace
 from support.eventually import eventually
-from support.objects import Paths, deployment, hpa, managers, utilization
+from support.objects import deployment, hpa, managers, utilization
 
 from controller.lab.cluster.api import ApiError
-
-
-@pytest.fixture(params=[pytest.param("cluster", marks=pytest.mark.cluster), "emulator"])
-def plane(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def paths(plane):
-    with fresh_namespace(plane) as namespace:
-        yield Paths(namespace)
 
 
 @pytest.fixture
@@ -60,6 +48,10 @@ class TestApply:
         assert (error.status, error.reason) == (409, "Conflict")
         assert "kubectl-client-side-apply" in error.message
         assert "minReplicas" in error.message
+        assert [(cause["reason"], cause["field"]) for cause in error.causes] == [
+            ("FieldManagerConflict", ".spec.minReplicas")
+        ]
+        assert error.causes[0]["message"].startswith('conflict with "kubectl-client-side-apply" using autoscaling/v2')
         taken = api.apply(f"{paths.hpas}/web", hpa(least=4), "trimtab", force="true")
         assert taken["spec"]["minReplicas"] == 4
         assert managers(taken) == {("trimtab", "Apply"), ("kubectl-client-side-apply", "Update")}

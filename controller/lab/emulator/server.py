@@ -259,4 +259,5 @@ def _status(error: ApiError) -> Object:
         "code": error.status,
         "reason": error.reason,
         "message": error.message,
+        **({"details": {"causes": list(error.causes)}} if error.causes else {}),
     }
