@@ -59,12 +59,11 @@ class TestMetrics:
 
 class TestFaults:
     def test_a_paused_api_server_hangs_and_resumes(self, cluster):
-        api = cluster.api()
-        api.timeout_seconds = 0.5
+        api, hasty = cluster.api(), cluster.api(timeout_seconds=0.5)
         cluster.pause()
         try:
             with pytest.raises(requests.Timeout):
-                api.get("/api/v1/namespaces")
+                hasty.get("/api/v1/namespaces")
         finally:
             cluster.resume()
         eventually(lambda: api.answers("/readyz"))

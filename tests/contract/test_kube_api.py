@@ -4,22 +4,10 @@ import copy
 from types import MappingProxyType
 
 import pytest
-from plugins.planes import fresh_namespace
 from support.eventually import eventually
-from support.objects import Paths, deployment, hpa, managers, utilization
+from support.objects import deployment, hpa, managers, utilization
 
 from controller.lab.cluster.api import ApiError
-
-
-@pytest.fixture(params=[pytest.param("cluster", marks=pytest.mark.cluster), "emulator"])
-def plane(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def paths(plane):
-    with fresh_namespace(plane) as namespace:
-        yield Paths(namespace)
 
 
 @pytest.fixture
@@ -60,6 +48,10 @@ class TestApply:
         assert (error.status, error.reason) == (409, "Conflict")
         assert "kubectl-client-side-apply" in error.message
         assert "minReplicas" in error.message
+        assert [(cause["reason"], cause["field"]) for cause in error.causes] == [
+            ("FieldManagerConflict", ".spec.minReplicas")
+        ]
+        assert error.causes[0]["message"].startswith('conflict with "kubectl-client-side-apply" using autoscaling/v2')
         taken = api.apply(f"{paths.hpas}/web", hpa(least=4), "trimtab", force="true")
         assert taken["spec"]["minReplicas"] == 4
         assert managers(taken) == {("trimtab", "Apply"), ("kubectl-client-side-apply", "Update")}
@@ -198,6 +190,46 @@ def test_events_are_created_under_a_generated_name(api, paths):
     assert api.post(paths.events, body)["metadata"]["name"].startswith("web.")
     found = api.get(paths.events, fieldSelector="involvedObject.name=web,reason=TrimtabRescaled")["items"]
     assert [event["message"] for event in found] == ["minReplicas 2 -> 3"]
+
+
+class TestNewEvents:
+    EVENT = MappingProxyType(
+        {
+            "metadata": {"name": "web.1"},
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "trimtab",
+            "reportingInstance": "trimtab-0",
+            "action": "Rescale",
+            "reason": "TrimtabRescaled",
+            "type": "Normal",
+            "note": "minReplicas 2 -> 3",
+        }
+    )
+
+    def event(self, paths):
+        return {
+            **self.EVENT,
+            "regarding": {"kind": "HorizontalPodAutoscaler", "name": "web", "namespace": paths.namespace},
+        }
+
+    def test_are_seen_by_both_apis(self, api, paths):
+        assert api.post(paths.new_events, self.event(paths))["apiVersion"] == "events.k8s.io/v1"
+        assert api.get(f"{paths.new_events}/web.1")["note"] == "minReplicas 2 -> 3"
+        (seen,) = api.get(paths.events, fieldSelector="involvedObject.name=web")["items"]
+        assert (seen["message"], seen["reason"], seen["involvedObject"]["name"]) == (
+            "minReplicas 2 -> 3",
+            "TrimtabRescaled",
+            "web",
+        )
+
+    @pytest.mark.parametrize(
+        "field", ["eventTime", "reportingController", "reportingInstance", "action", "reason", "type"]
+    )
+    def test_need_every_field(self, api, paths, field):
+        event = {key: value for key, value in self.event(paths).items() if key != field}
+        error = refused(api.post, paths.new_events, event)
+        assert (error.status, error.reason) == (422, "Invalid")
+        assert field in error.message
 
 
 class TestPods:

@@ -10,6 +10,7 @@ class Paths:
         self.deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
         self.pods = f"/api/v1/namespaces/{namespace}/pods"
         self.events = f"/api/v1/namespaces/{namespace}/events"
+        self.new_events = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
         self.leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
 

@@ -5,6 +5,7 @@ The daemon has its own adapter over the official client; the lab does not share 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ JSON_PATCH = "application/json-patch+json"
 
 
 class ApiError(Exception):
-    """The server refused: HTTP status, the reason and the message of its Status answer."""
+    """The server refused: HTTP status, and the reason, the message and the causes of its Status answer."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, causes: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(f"{status} {reason}: {message}")
+        self.causes = causes
         self.status = status
         self.reason = reason
         self.message = message
@@ -73,7 +75,9 @@ class KubeApi:
         document = answer.json() if is_json and answer.content else None
         if answer.status_code >= requests.codes.bad_request:
             status = document if isinstance(document, dict) else {}
-            raise ApiError(answer.status_code, status.get("reason", answer.reason), status.get("message", answer.text))
+            causes = (status.get("details") or {}).get("causes", ())
+            reason, message = status.get("reason", answer.reason), status.get("message", answer.text)
+            raise ApiError(answer.status_code, reason, message, causes)
         return document if is_json else answer.text
 
     def get(self, path: str, **params: Any) -> Any:

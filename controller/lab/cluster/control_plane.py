@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +67,7 @@ class Cluster:
         self._pki = self._run / "pki"
         self.ca_file = self._pki / "ca.crt"
         self._closing: list[Callable[[], None]] = []
+        self._apis: dict[int, KubeApi] = {}
         self._argv: dict[str, list[str]] = {}
         self._pids: dict[str, int] = {}
         self._run.mkdir(parents=True)
@@ -125,10 +127,17 @@ class Cluster:
         while self._closing:
             self._closing.pop()()
 
-    def api(self) -> KubeApi:
-        """A new administrator's connection; closed by `stop()`."""
+    def api(self, timeout_seconds: float | None = None) -> KubeApi:
+        """An administrator's connection, closed by `stop()`: this thread's own, or a new one with another timeout."""
+        thread = threading.get_ident()
+        if timeout_seconds is None and thread in self._apis:
+            return self._apis[thread]
         api = self._api_for("admin")
         self._closing.append(api.close)
+        if timeout_seconds is None:
+            self._apis[thread] = api
+        else:
+            api.timeout_seconds = timeout_seconds
         return api
 
     def api_for(self, namespace: str, serviceaccount: str) -> KubeApi:

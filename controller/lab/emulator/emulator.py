@@ -13,6 +13,7 @@ resourceVersion, managedFields, validation or server-side apply, which are just 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,7 @@ class Emulator:
     def __init__(self, folder: Path, hooks: Hooks, hpa_sync_seconds: float, downscale_seconds: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._closing: list[Callable[[], None]] = []
+        self._apis: dict[int, KubeApi] = {}
         self.metrics = PodNumbers()
         self.faults = Faults()
         self.store = Store()
@@ -88,10 +90,15 @@ class Emulator:
         while self._closing:
             self._closing.pop()()
 
-    def api(self) -> KubeApi:
-        """A new connection; closed by `stop()`."""
-        api = KubeApi(self.server)
+    def api(self, timeout_seconds: float | None = None) -> KubeApi:
+        """A connection, closed by `stop()`: this thread's own, or a new one with another timeout."""
+        thread = threading.get_ident()
+        if timeout_seconds is None and thread in self._apis:
+            return self._apis[thread]
+        api = KubeApi(self.server, timeout_seconds=timeout_seconds or 10.0)
         self._closing.append(api.close)
+        if timeout_seconds is None:
+            self._apis[thread] = api
         return api
 
     def delete_namespace(self, namespace: str) -> None:

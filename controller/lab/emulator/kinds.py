@@ -37,13 +37,19 @@ _ALL = (
     Kind("configmaps", "ConfigMap"),
     Kind("serviceaccounts", "ServiceAccount"),
     Kind("events", "Event"),
+    Kind("events", "Event", "events.k8s.io"),
     Kind("leases", "Lease", "coordination.k8s.io"),
     Kind("deployments", "Deployment", "apps"),
     Kind("statefulsets", "StatefulSet", "apps"),
     Kind("replicasets", "ReplicaSet", "apps"),
     Kind("horizontalpodautoscalers", "HorizontalPodAutoscaler", "autoscaling", "v2"),
 )
-KINDS = {kind.resource: kind for kind in _ALL}
+KINDS = {
+    kind.resource: kind for kind in reversed(_ALL)
+}  # by resource: the first above, events are kept as the core API's
+SERVED = {(kind.group, kind.version, kind.resource): kind for kind in _ALL}
+_EVENT_NAMES = (("note", "message"), ("regarding", "involvedObject"), ("reportingController", "reportingComponent"))
+_EVENT_NEEDS = ("eventTime", "reportingController", "reportingInstance", "action", "reason", "type")
 SCALABLE = ("deployments", "statefulsets", "replicasets")
 _CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
 
@@ -61,6 +67,13 @@ def default(resource: str, new: dict[str, Any]) -> None:
         new.setdefault("status", {})
     elif resource == "pods":
         new.setdefault("status", {"phase": "Pending"})
+    elif resource == "events":
+        # One object with two faces: what events.k8s.io calls one way the core API calls another.
+        for ours, core in _EVENT_NAMES:
+            if ours in new and core not in new:
+                new[core] = new[ours]
+            elif core in new and ours not in new:
+                new[ours] = new[core]
 
 
 def validate(resource: str, new: dict[str, Any]) -> None:
@@ -78,6 +91,14 @@ def validate(resource: str, new: dict[str, Any]) -> None:
             "Invalid",
             f'{KINDS[resource].kind}.{KINDS[resource].group} "{meta.get("name", "")}" is invalid: {text}',
         )
+
+
+def validate_new_event(event: dict[str, Any]) -> None:
+    """ApiError 422 when an Event of events.k8s.io lacks what that API, unlike the core one, asks for."""
+    missing = [key for key in _EVENT_NEEDS if not event.get(key)]
+    if missing:
+        name = event.get("metadata", {}).get("name", "")
+        raise ApiError(422, "Invalid", f'Event.events.k8s.io "{name}" is invalid: {missing[0]}: Required value')
 
 
 def _hpa_faults(spec: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from controller.lab.cluster.api import APPLY, ApiError
 from controller.lab.emulator.faults import Faults
-from controller.lab.emulator.kinds import KINDS, SCALABLE, Kind
+from controller.lab.emulator.kinds import SCALABLE, SERVED, Kind, validate_new_event
 from controller.lab.emulator.selectors import matches_fields, matches_labels, written
 from controller.lab.emulator.store import Object, Store
 
@@ -85,7 +85,7 @@ class Router:
         if not place.name:
             return 200, self._list(place.kind, place.namespace, request.params)
         thing = self.store.get(place.kind.resource, place.namespace, place.name)
-        return 200, _scale(thing) if place.sub == "scale" else thing
+        return 200, _scale(thing) if place.sub == "scale" else {**thing, "apiVersion": place.kind.api_version}
 
     def _post(self, place: Place, request: Request) -> Answer:
         resource, namespace, name = place.key
@@ -93,7 +93,10 @@ class Router:
             node = {"spec": {"nodeName": request.body["target"]["name"]}}
             self.store.merge(resource, namespace, name, node, request.manager)
             return 201, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
-        return 201, self.store.create(resource, namespace, request.body, request.manager, dry_run=request.dry_run)
+        if place.kind.group == "events.k8s.io":
+            validate_new_event(request.body)
+        made = self.store.create(resource, namespace, request.body, request.manager, dry_run=request.dry_run)
+        return 201, {**made, "apiVersion": place.kind.api_version}
 
     def _put(self, place: Place, request: Request) -> Answer:
         resource, namespace, name = place.key
@@ -230,8 +233,8 @@ def _handler(router: Router, faults: Faults) -> type[BaseHTTPRequestHandler]:
 
 def _place(path: str) -> Place:
     found = _PATH.match(path)
-    kind = KINDS.get(found["resource"]) if found else None
-    if found is None or kind is None or (found["group"] or "", found["version"] or "v1") != (kind.group, kind.version):
+    kind = SERVED.get((found["group"] or "", found["version"] or "v1", found["resource"])) if found else None
+    if found is None or kind is None:
         raise ApiError(404, "NotFound", f"the server could not find the requested resource: {path}")
     namespace = unquote(found["namespace"] or "") if kind.namespaced else ""
     return Place(kind, namespace, unquote(found["name"] or ""), found["sub"] or "")
@@ -256,4 +259,5 @@ def _status(error: ApiError) -> Object:
         "code": error.status,
         "reason": error.reason,
         "message": error.message,
+        **({"details": {"causes": list(error.causes)}} if error.causes else {}),
     }

@@ -148,9 +148,17 @@ class Store:
             wanted = leaves(body)
             clashes = conflicts(new, manager, wanted)
             if clashes and not force:
-                who = "; ".join(f'conflict with "{other}": .{".".join(path)}' for path, other in clashes)
+                causes = [
+                    {
+                        "reason": "FieldManagerConflict",
+                        "field": f".{'.'.join(path)}",
+                        "message": f'conflict with "{other}" using {kind.api_version}',
+                    }
+                    for path, other in clashes
+                ]
+                who = "; ".join(f"{cause['message']}: {cause['field']}" for cause in causes)
                 message = f"Apply failed with {len(clashes)} conflict{'s'[: len(clashes) > 1]}: {who}"
-                raise ApiError(409, "Conflict", message)
+                raise ApiError(409, "Conflict", message, causes)
             before = owned(new, manager, "Apply")
             for path in before - set(wanted):
                 if live_managers(new, path) == {(manager, "Apply")}:

@@ -45,9 +45,8 @@ def test_headers_go_along(emulator):
 
 def test_a_hang_lasts_until_it_is_cleared(emulator, api):
     emulator.faults.add(Fault(hang=True, path="horizontalpodautoscalers"))
-    api.timeout_seconds = 0.2
     with pytest.raises(requests.Timeout):
-        api.get(PATHS.hpas)
+        emulator.api(timeout_seconds=0.2).get(PATHS.hpas)
     errors = []
 
     def ask():
@@ -69,8 +68,6 @@ def test_a_hang_lasts_until_it_is_cleared(emulator, api):
 
 def test_latency_delays_the_answer(emulator, api):
     emulator.faults.add(Fault(latency_seconds=0.5, path="horizontalpodautoscalers"))
-    api.timeout_seconds = 0.1
     with pytest.raises(requests.Timeout):
-        api.get(PATHS.hpas)
-    api.timeout_seconds = 10
+        emulator.api(timeout_seconds=0.1).get(PATHS.hpas)
     assert api.get(PATHS.hpas)["items"] == []
