@@ -181,7 +181,7 @@ class Stage:
         hooks = Hooks(on_start=self._pod_starts, on_stop=self._pod_stops)
         found = find_binaries()
         if isinstance(found, str) or not found.has_controllers:
-            reason = found if isinstance(found, str) else found.note()
+            reason = found if isinstance(found, str) else found.note
             self._say(f"starting an emulated Kubernetes API ({reason})")
             self.kubernetes = "emulated"
             self.cluster: Cluster | Emulator = Emulator.start(self.folder / "cluster", hooks=hooks)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
-from controller.lab.cluster.api import KubeApi
 from redis import Redis
 
+from controller.lab.cluster.api import KubeApi
 from trimtab.contract import Keys
 
 HPA = "/apis/autoscaling/v2/namespaces/models/horizontalpodautoscalers"
