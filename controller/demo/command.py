@@ -9,6 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 
@@ -18,8 +19,9 @@ from controller.demo import script, summary
 from controller.demo.stage import Stage
 from controller.demo.tally import Tail, Tally
 from controller.demo.view import View, observe
-from controller.errors import ConfigError, TrimtabError
-from controller.lab.load import Phase, Plan
+from controller.errors import ConfigError
+from controller.lab.load import Phase
+from controller.lab.process import LabError
 
 EVERY_SECONDS = 0.5
 INTERRUPTED = 130
@@ -60,9 +62,9 @@ def demo_main(json_file: str | None, keep: bool) -> int:
 def _play(folder: Path, view: View, json_file: str | None, *, keep: bool) -> int:
     with _uninterrupted_end(Stage(folder, view.say)) as stage:
         tally = Tally()
-        plan = _story(stage, tally, view)
-        result = summary.as_json(tally, plan, stage.kubernetes)
-        for line in summary.lines(tally, plan, stage.kubernetes):
+        _story(stage, tally, view)
+        result = summary.as_json(tally, script.PHASES, stage.kubernetes)
+        for line in summary.lines(tally, script.PHASES, stage.kubernetes):
             view.say(line)
         if json_file is not None:
             Path(json_file).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -71,27 +73,27 @@ def _play(folder: Path, view: View, json_file: str | None, *, keep: bool) -> int
         return 0 if result["ok"] else 1
 
 
-def _story(stage: Stage, tally: Tally, view: View) -> Plan:
+def _story(stage: Stage, tally: Tally, view: View) -> None:
     """Play all phases and read what comes of them."""
     rows, log = Tail(stage.rows), Tail(stage.decisions)
-    plan = stage.play(script.PHASES)
-    total = sum(phase.seconds for phase in plan.phases)
+    stage.play(script.PHASES)
+    total = sum(phase.seconds for phase in script.PHASES)
+    slow_from = _start_of(script.SLOW)
     slowed = ""
     with view.playing():
         while stage.load.running():
-            elapsed = time.time() - plan.starts_at
-            phase = _phase_at(plan, elapsed)
-            if not slowed and _begun(plan, script.SLOW, elapsed):
-                slowed = stage.slow_down(script.SLOWED, script.SLOWDOWN)
             _read(rows, log, tally)
             stage.check()
-            if elapsed >= 0:
+            if tally.began_at is not None:
+                elapsed = time.time() - tally.began_at
+                if not slowed and elapsed >= slow_from:
+                    slowed = stage.slow_down(script.SLOWED, script.SLOWDOWN)
+                phase = _phase_at(elapsed)
                 view.show(observe(stage, tally, phase=phase, elapsed=elapsed, total=total, slowed=slowed))
             stage.load.wait(EVERY_SECONDS)
     _read(rows, log, tally)
     if stage.load.returncode() != 0:
-        raise TrimtabError("the load generator failed: " + " ".join(stage.load.last_lines()))
-    return plan
+        raise LabError("the load generator failed: " + " ".join(stage.load.last_lines()))
 
 
 def _read(rows: Tail, log: Tail, tally: Tally) -> None:
@@ -118,22 +120,14 @@ def _keep(stage: Stage, view: View) -> None:
     view.say("stopping")
 
 
-def _phase_at(plan: Plan, elapsed: float) -> Phase:
-    end = 0.0
-    for phase in plan.phases:
-        end += phase.seconds
-        if elapsed < end:
-            return phase
-    return plan.phases[-1]
+def _phase_at(elapsed: float) -> Phase:
+    started = (phase for phase in reversed(script.PHASES) if elapsed >= _start_of(phase.name))
+    return next(started, script.PHASES[0])
 
 
-def _begun(plan: Plan, name: str, elapsed: float) -> bool:
-    start = 0.0
-    for phase in plan.phases:
-        if phase.name == name:
-            return elapsed >= start
-        start += phase.seconds
-    return False
+def _start_of(name: str) -> float:
+    """Seconds from the start to that phase."""
+    return sum(phase.seconds for phase in takewhile(lambda phase: phase.name != name, script.PHASES))
 
 
 def _check_writable(json_file: str | None) -> None:

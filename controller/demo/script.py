@@ -19,15 +19,15 @@ SPEEDS = (1.0, 0.9, 0.6, 0.4, 1.0)
 """Of the first, second, ... server; those that scaling adds are as fast as the first."""
 MAKES = tuple(Make(SLOTS, SERVICE_SECONDS, speed) for speed in SPEEDS)
 
-SLOWED = 0
-"""Which server slows down: the first, the fastest."""
+SLOWED = 2
+"""Which server slows down: the third."""
 SLOWDOWN = 4.0
 
 WARM_UP, STEADY, SLOW, DOUBLE = "warm-up", "steady", "one slow", "double load"
-PHASES = (Phase(WARM_UP, 6.0, 40.0), Phase(STEADY, 11.0, 40.0), Phase(SLOW, 14.0, 40.0), Phase(DOUBLE, 22.0, 80.0))
+PHASES = (Phase(WARM_UP, 6.0, 42.0), Phase(STEADY, 12.0, 42.0), Phase(SLOW, 14.0, 42.0), Phase(DOUBLE, 22.0, 84.0))
 """Requests/s are for each of the two sides. The warm-up is played but not judged."""
 JUDGED = (STEADY, SLOW, DOUBLE)
-KEPT = (Phase("kept", 24 * 3600.0, 40.0),)
+KEPT = (Phase("kept", 24 * 3600.0, 42.0),)
 """The load that goes on after the end with --keep."""
 
 POLICY_TEXT = f"""\
@@ -42,7 +42,7 @@ spec:
     endpoint: "http://{{pod_ip}}:PORT"
   signals:
     preset: fastapi
-    window: 6s
+    window: 4s
     freshFor: 10s
     utilisation:
       query: "sum by ($by) (rate(model_slot_busy_seconds_total{{$selector}}[$window])) / sum by ($by) (model_slots{{$selector}})"
@@ -57,7 +57,7 @@ spec:
     hpa: {HPA}
     target: {{kind: Deployment, name: {SERVICE}}}
     min: {{floor: 4, ceiling: 6}}
-    max: {{floor: 5, ceiling: 7}}
+    max: {{floor: 4, ceiling: 7}}     # no room until demand asks for it
     cpu: {{target: 70}}
     memory: {{target: 80}}
     steps: {{replicas: 2, every: 6s, lowerEvery: 5m}}

@@ -89,10 +89,9 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def play(self, phases: tuple[Phase, ...]) -> Plan:
-        """Start the load on both sides; it ends by itself after the last phase. Its plan says when it began."""
+    def play(self, phases: tuple[Phase, ...]) -> None:
+        """Start the load on both sides; it ends by itself after the last phase. Its first row says when it began."""
         plan = Plan(
-            starts_at=time.time() + 0.7,  # the time that its process takes to start
             phases=phases,
             endpoints_file=str(self.folder / "twins.json"),
             fallback_file=str(self.folder / "fleet.json"),
@@ -107,7 +106,6 @@ class Stage:
         command = [sys.executable, "-m", "controller.lab.load", str(path)]
         self.load = Process.start("the load generator", command, log=self.folder / "load.log", stdout=rows)
         self._stack.callback(self.load.stop, 2.0)
-        return plan
 
     def slow_down(self, index: int, times: float) -> str:
         """Make the server at that place, and its twin, so many times slower. Returns its name."""
@@ -183,7 +181,8 @@ class Stage:
         hooks = Hooks(on_start=self._pod_starts, on_stop=self._pod_stops)
         found = find_binaries()
         if isinstance(found, str) or not found.has_controllers:
-            self._say("starting an emulated Kubernetes API (`make cluster` builds the real one)")
+            reason = found if isinstance(found, str) else found.note
+            self._say(f"starting an emulated Kubernetes API ({reason})")
             self.kubernetes = "emulated"
             self.cluster: Cluster | Emulator = Emulator.start(self.folder / "cluster", hooks=hooks)
         else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
 from controller.demo import script
 from controller.demo.tally import Change, Spread, Tally
-from controller.lab.load import ROUND_ROBIN, TRIMTAB, Plan
+from controller.lab.load import ROUND_ROBIN, TRIMTAB, Phase
 
 LATE_SECONDS = 0.02
 """Above this, the load generator itself is part of what was measured."""
@@ -45,10 +45,10 @@ def checks(tally: Tally) -> list[Check]:
     ]
 
 
-def as_json(tally: Tally, plan: Plan, kubernetes: str) -> dict[str, Any]:
+def as_json(tally: Tally, phases: Sequence[Phase], kubernetes: str) -> dict[str, Any]:
     """The summary for machines. Times in seconds; `at` counts from the start of the load."""
     sides = (ROUND_ROBIN, TRIMTAB)
-    phases = [
+    by_phase = [
         {
             "phase": phase.name,
             "seconds": phase.seconds,
@@ -56,7 +56,7 @@ def as_json(tally: Tally, plan: Plan, kubernetes: str) -> dict[str, Any]:
             "judged": phase.name in script.JUDGED,
             **{side: asdict(tally.spread(side, [phase.name])) for side in sides},
         }
-        for phase in plan.phases
+        for phase in phases
     ]
     overall = {
         side: {
@@ -69,23 +69,23 @@ def as_json(tally: Tally, plan: Plan, kubernetes: str) -> dict[str, Any]:
     return {
         "compared": COMPARED,
         "kubernetes": kubernetes,
-        "phases": phases,
+        "phases": by_phase,
         "overall": overall,
-        "decisions": [{**asdict(change), "at": since_start(change, plan)} for change in tally.changes],
+        "decisions": [{**asdict(change), "at": tally.since_start(change.at)} for change in tally.changes],
         "load": {"cpu": tally.load_cpu, "late": asdict(tally.late())},
         "checks": [asdict(check) for check in checks(tally)],
         "ok": all(check.ok for check in checks(tally)),
     }
 
 
-def lines(tally: Tally, plan: Plan, kubernetes: str) -> Iterator[str]:
+def lines(tally: Tally, phases: Sequence[Phase], kubernetes: str) -> Iterator[str]:
     """The summary for people."""
     yield "Decisions that changed something"
-    yield from _decisions(tally.changes, plan)
+    yield from _decisions(tally)
     yield ""
     yield f"Response times ({ROUND_ROBIN} | {TRIMTAB})"
     yield f"  {'phase':<12} {'requests':>8}   {'p50':>15}   {'p95':>15}   {'p99':>15}"
-    for phase in plan.phases:
+    for phase in phases:
         note = "" if phase.name in script.JUDGED else "   (not judged)"
         yield f"  {phase.name:<12} {_pairs(tally, [phase.name])}{note}"
     yield f"  {'all judged':<12} {_pairs(tally, script.JUDGED)}"
@@ -103,11 +103,6 @@ def lines(tally: Tally, plan: Plan, kubernetes: str) -> Iterator[str]:
         yield f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.value}"
 
 
-def since_start(change: Change, plan: Plan) -> float | None:
-    """Seconds after the start of the load; None when the record has no time."""
-    return round(change.at - plan.starts_at, 1) if change.at else None
-
-
 def seconds(value: float | None) -> str:
     """A response time in few characters."""
     if value is None:
@@ -120,15 +115,22 @@ def change_line(change: Change) -> str:
     return f"{change.field} {_number(change.before)} -> {_number(change.after)} ({change.reason})"
 
 
-def _decisions(changes: list[Change], plan: Plan) -> Iterator[str]:
-    for at, group in groupby(changes, key=lambda change: since_start(change, plan)):
+def _decisions(tally: Tally) -> Iterator[str]:
+    for at, group in groupby(tally.changes, key=lambda change: tally.since_start(change.at)):
         together = list(group)
         when = "      " if at is None else f"{at:+5.0f}s"
         for change in together:
             if not change.is_weight:
                 yield f"  {when} {change_line(change)}"
-        for change in (change for change in together if change.is_weight):
-            yield f"  {when} {change_line(change)}"
+        weights = ", ".join(f"{_short(change)} ({change.reason})" for change in together if change.is_weight)
+        if weights:
+            yield f"  {when} weights {weights}"
+
+
+def _short(change: Change) -> str:
+    """A weight's change without the part of the name that all pods share."""
+    pod = change.field.rpartition("-")[2]
+    return f"{pod} {_number(change.before)} -> {_number(change.after)}"
 
 
 def _pairs(tally: Tally, phases: list[str] | tuple[str, ...]) -> str:

@@ -67,20 +67,29 @@ class Tally:
 
     Attributes:
         requests: rows as `controller.lab.load` writes them, of both sides.
+        began_at: when the load began, seconds since the epoch; None before.
         load_cpu: cores that the load generator used; None until it ended.
-        decisions: the controller's decision records that changed something, whole.
+        changes: every number that the controller changed, in order.
     """
 
     requests: list[dict[str, Any]] = field(default_factory=list)
+    began_at: float | None = None
     load_cpu: float | None = None
     changes: list[Change] = field(default_factory=list)
 
     def take_row(self, row: dict[str, Any]) -> None:
         """One line of the load generator."""
-        if row["kind"] == "end":
-            self.load_cpu = row["cpu"]
-        else:
-            self.requests.append(row)
+        match row["kind"]:
+            case "start":
+                self.began_at = row["at"]
+            case "end":
+                self.load_cpu = row["cpu"]
+            case _:
+                self.requests.append(row)
+
+    def since_start(self, at: float) -> float | None:
+        """Seconds from the load's begin to that time; None when either is not known."""
+        return round(at - self.began_at, 1) if at and self.began_at is not None else None
 
     def take_record(self, record: dict[str, Any]) -> None:
         """One line of the controller's log; those that decide nothing are passed over."""

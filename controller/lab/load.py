@@ -1,7 +1,7 @@
 """An open-loop load generator: the same requests, at the same instants, to two sides that choose servers differently.
 
 `python -m controller.lab.load PLAN.json` runs as a process of its own, so that nothing else holds it up, and writes one
-JSON line per finished request. Arrivals are Poisson and come whether or not the servers keep up; latency counts from the
+JSON line when it begins, one per finished request, one at its end. Arrivals are Poisson and come whether or not the servers keep up; latency counts from the
 instant a request was due, so waiting at a limit and lateness of this generator are both inside it.
 """
 
@@ -34,6 +34,7 @@ ROUND_ROBIN = "round robin"
 TRIMTAB = "trimtab"
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 5
+FIRST_LOOK_SECONDS = 5.0
 SIGMA = 0.5
 
 
@@ -51,14 +52,12 @@ class Plan:
     """What to do, as the plan file holds it.
 
     Args:
-        starts_at: seconds since the epoch.
         endpoints_file: JSON list of the endpoints of the round-robin side, read again when it changes.
         fallback_file: the same for the other side, used until a ranking was seen.
         policy: `namespace/name` of the policy whose ranking and limit the other side follows.
         queue: the request queue's name; what waits at the limit is shown in its keys.
     """
 
-    starts_at: float
     phases: tuple[Phase, ...]
     endpoints_file: str
     fallback_file: str
@@ -274,6 +273,8 @@ class Watch(threading.Thread):
         self._gate = gate
         self._seen: dict[str, Any] = {}
         self._halt = threading.Event()
+        self.looked = threading.Event()
+        """Everything was read once."""
 
     def stop(self) -> None:
         """End the thread."""
@@ -294,14 +295,15 @@ class Watch(threading.Thread):
                     for name, key in (("ranking", keys.ranking), ("limit", keys.limit)):
                         self._hand_on(name, redis.get(key))
                     self._mirror(redis, keys.queue(self._plan.queue))
+                self.looked.set()
                 if self._halt.wait(POLL_SECONDS):
                     return
 
     def _mirror(self, redis: Redis, keys: QueueKeys) -> None:
         """Tell the controller who waits and who is inside, in the request queue's own keys."""
-        now = time.time()
+        now = time.time() * 1000
         waiting = {f"waiting-{i}": now for i in range(self._gate.waiting())}
-        leases = {f"lease-{i}": now + LEASE_SECONDS for i in range(self._gate.inside)}
+        leases = {f"lease-{i}": now + LEASE_SECONDS * 1000 for i in range(self._gate.inside)}
         with redis.pipeline(transaction=True) as pipe:
             for key, members in ((keys.waiting, waiting), (keys.leases, leases)):
                 pipe.delete(key)
@@ -340,7 +342,9 @@ async def run(plan: Plan, write: Callable[[dict[str, Any]], None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    start = time.monotonic() + plan.starts_at - time.time()
+    await loop.run_in_executor(None, watch.looked.wait, FIRST_LOOK_SECONDS)
+    start = time.monotonic()
+    write({"kind": "start", "at": time.time()})
     tasks: set[asyncio.Task[None]] = set()
 
     async def until(moment: float) -> bool:

@@ -95,7 +95,7 @@ def test_both_sides_get_the_same_requests_and_trimtabs_follows_ranking_and_limit
         client.set(Keys(policy).limit, "1")
         files = {name: str(tmp_path / "endpoints.json") for name in ("endpoints_file", "fallback_file")}
         phases = (Phase("calm", 1.0, 20.0), Phase("busy", 1.0, 60.0))
-        plan = Plan(time.time() + 1.5, phases, redis_url=redis.url, policy=policy, **files)
+        plan = Plan(phases, redis_url=redis.url, policy=policy, **files)
         plan.write(tmp_path / "plan.json")
         command = [sys.executable, "-m", "controller.lab.load", str(tmp_path / "plan.json")]
         out = tmp_path / "rows.jsonl"
@@ -103,8 +103,7 @@ def test_both_sides_get_the_same_requests_and_trimtabs_follows_ranking_and_limit
             wait_until(lambda: client.zcard(Keys(policy).queue("model_requests").waiting) > 0, 10, "a visible queue")
             assert load.wait(15) == 0, load.last_lines()
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    end = rows.pop()
-    assert end["kind"] == "end"
+    assert (rows.pop(0)["kind"], rows.pop()["kind"]) == ("start", "end")
     by_side = {side: [row for row in rows if row["side"] == side] for side in (ROUND_ROBIN, TRIMTAB)}
     due = {side: sorted((row["due"], row["phase"]) for row in of_side) for side, of_side in by_side.items()}
     assert due[ROUND_ROBIN] == due[TRIMTAB]
@@ -124,7 +123,7 @@ def test_a_killed_server_is_retried_elsewhere(fleet, tmp_path):
     files = {name: str(tmp_path / "endpoints.json") for name in ("endpoints_file", "fallback_file")}
     # Nobody at the Redis address: the other side goes on in turn.
     url = f"redis://127.0.0.1:{free_port()}/0"
-    plan = Plan(time.time() + 1.0, (Phase("p", 1.0, 30.0),), redis_url=url, policy="models/demo", **files)
+    plan = Plan((Phase("p", 1.0, 30.0),), redis_url=url, policy="models/demo", **files)
     plan.write(tmp_path / "plan.json")
     command = [sys.executable, "-m", "controller.lab.load", str(tmp_path / "plan.json")]
     out = tmp_path / "rows.jsonl"
