@@ -139,7 +139,7 @@ class Exporter(Server):
         super().__init__(lambda handler: handler.reply(self.text.encode(), content_type="text/plain; version=0.0.4"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def exporters():
     """Starts exporters."""
     started = []
@@ -154,14 +154,15 @@ def exporters():
         exporter.stop()
 
 
-@pytest.fixture
-def prometheus(tmp_path):
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
     """Starts a real Prometheus that scrapes (url, labels) pairs once a second; returns its URL."""
     if shutil.which("prometheus") is None:
         pytest.fail("prometheus is not installed: make tools")
     with contextlib.ExitStack() as stack:
 
         def start(*targets):
+            tmp_path = tmp_path_factory.mktemp("prometheus")
             port = free_port()
             statics = [
                 {"targets": [exporter.url.removeprefix("http://")], "labels": labels} for exporter, labels in targets
