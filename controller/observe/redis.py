@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from controller.errors import TrimtabError
 from controller.model.memory import frozen
 from controller.model.snapshot import Known, NotAsked, Published, QueueView, Reading, Unknown
 from controller.policy.schema import LoadPolicy
@@ -47,7 +48,7 @@ def read_redis(client: redis.Redis, policies: Sequence[LoadPolicy]) -> tuple[dic
             pipeline.zcard(queue.leases)
     try:
         replies = iter(pipeline.execute(raise_on_error=False))
-    except (redis.RedisError, OSError) as error:
+    except (redis.RedisError, OSError, TrimtabError) as error:
         reason = f"{SYSTEM}: {' '.join(str(error).split()) or type(error).__name__}"
         return {policy.key: unknown_redis(policy, reason) for policy in policies}, [reason]
     problems: list[str] = []

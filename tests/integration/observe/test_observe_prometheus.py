@@ -10,6 +10,7 @@ from controller.deadline import Deadline
 from controller.model.sample import Absent, Fresh, Invalid, Signal, Stale
 from controller.observe.attribution import samples
 from controller.observe.metrics import MetricsReader
+from controller.policy.presets import preset_names
 from controller.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -110,6 +111,14 @@ def test_without_up_the_age_is_unknown_and_said_once(url, policy, read, wait_unt
     found()
     assert len(said) == 1
     assert 'age unknown: no `up` series for {team="x"}' in said[0]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_promql_alone_and_shared(url, policy, read, name):
+    policies = [policy(n, selector={"namespace": n, "service": n}, signals={"preset": name}) for n in ("a", "b")]
+    for asked in (policies[:1], policies):
+        _, answer = read(url, *asked)
+        assert {metrics.problem for metrics in answer.policies.values()} == {None}, answer.problems
 
 
 def test_a_selector_that_finds_nothing_is_no_problem(url, policy, read):

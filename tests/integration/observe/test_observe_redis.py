@@ -5,6 +5,7 @@ import json
 import pytest
 import redis
 
+from controller.errors import ConfigError
 from controller.model.snapshot import Known, NotAsked, Published, QueueView, Unknown
 from controller.observe.redis import read_redis
 from trimtab.contract import Keys
@@ -91,6 +92,16 @@ def test_an_outage_is_one_line(policy):
     assert len(problems) == 1
     assert problems[0].startswith("Redis: ")
     assert isinstance(views["models/b"].queue, Unknown)
+
+
+def test_a_password_file_that_is_gone_is_one_line(redis_server, policy):
+    class Gone(redis.credentials.CredentialProvider):
+        def get_credentials(self):
+            raise ConfigError("--redis-password-file /gone: No such file or directory")
+
+    with redis.Redis(port=redis_server(), credential_provider=Gone(), retry=None) as client:
+        _, problems = read_redis(client, [policy()])
+    assert problems == ["Redis: --redis-password-file /gone: No such file or directory"]
 
 
 def test_policies_in_different_slots_of_a_cluster(redis_server, policy, wait_until):
