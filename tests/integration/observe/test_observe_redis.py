@@ -104,6 +104,14 @@ def test_a_password_file_that_is_gone_is_one_line(redis_server, policy):
     assert problems == ["Redis: --redis-password-file /gone: No such file or directory"]
 
 
+def test_denied_access_is_one_line_for_all(redis_client, policy):
+    redis_client.execute_command("ACL", "SETUSER", "default", "resetkeys")
+    views, problems = read_redis(redis_client, [policy("a", concurrency={}), policy("b")])
+    assert len(problems) == 1
+    assert "policy" not in problems[0]
+    assert isinstance(views["models/a"].queue, Unknown)
+
+
 def test_policies_in_different_slots_of_a_cluster(redis_server, policy, wait_until):
     port = redis_server("--cluster-enabled", "yes")
     with redis.Redis(port=port, decode_responses=True) as node:
