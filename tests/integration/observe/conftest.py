@@ -197,6 +197,9 @@ def redis_server(tmp_path):
 
         def start(*flags):
             port = free_port()
+            # A cluster's bus would else take the port 10,000 above, which there may not be.
+            if "--cluster-enabled" in flags:
+                flags = (*flags, "--cluster-port", str(free_port()))
             flags = ("--save", "", "--bind", "127.0.0.1", "--port", str(port), *flags)
             stack.enter_context(process("redis-server", *flags, cwd=tmp_path))
             with redis.Redis(port=port, socket_timeout=1) as client:

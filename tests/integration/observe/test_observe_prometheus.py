@@ -82,10 +82,10 @@ def test_every_label_value_finds_itself_alone(url, policy, read, wait_until):
 
 
 def test_invalid_promql_names_policy_and_signal_and_spoils_nothing_else(url, policy, read, wait_until):
-    made = policy(signals={"latency": PLAIN["latency"], "cpu": {"query": "sum by ($by) (cpu{$selector}"}})
+    made = policy(signals={"latency": PLAIN["latency"], "cpu": {"query": "sum by ($by) (cpu{$selector}) percent"}})
     found = wait_until(lambda: read(url, made)[0][made.key])
     assert isinstance(found["a"][Signal.LATENCY], Fresh)
-    assert "unclosed left parenthesis" in found["a"][Signal.CPU].reason
+    assert "parse error" in found["a"][Signal.CPU].reason
     problems = read(url, made)[1].problems
     assert [p for p in problems if "policy models/svc: signal cpu" in p and "HTTP 400" in p]
     assert all("\n" not in problem for problem in problems)
