@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import redis
 
+from controller.clients.redis import SYSTEM as REDIS
 from controller.deadline import Deadline
 from controller.errors import TimedOut
 from controller.model.memory import frozen
 from controller.model.snapshot import ServiceSnapshot, Snapshot
 from controller.observe import kubernetes as kube_room
-from controller.observe import redis as redis_room
 from controller.observe.errand import Errand
 from controller.observe.instances import complete, instances_of
 from controller.observe.kubernetes import KubeReader, KubeView, needs_kubernetes, read_kubernetes, unknown_view
@@ -39,7 +39,7 @@ class Observer:
         self._redis = redis
         self._metrics_errand: Errand[MetricsAnswer] = Errand(PROMETHEUS)
         self._kube_errand: Errand[tuple[dict[str, KubeView], list[str]]] = Errand(kube_room.SYSTEM)
-        self._redis_errand: Errand[tuple[dict[str, RedisView], list[str]]] = Errand(redis_room.SYSTEM)
+        self._redis_errand: Errand[tuple[dict[str, RedisView], list[str]]] = Errand(REDIS)
 
     def observe(self, policies: Sequence[LoadPolicy], at: float, deadline: Deadline) -> Snapshot:
         """The snapshot at the instant `at`, seconds since the epoch. An outage is a value in it, not an exception."""

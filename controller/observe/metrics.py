@@ -47,7 +47,7 @@ class MetricsReader:
         self._settings = settings
         self._servers: dict[str, tuple[PrometheusServer, Errand[MetricsAnswer]]] = {}
         # Which absent signals each policy had when its preset's metrics were last found: known gaps are not asked after again.
-        self._fitting: dict[tuple[str, str | None], frozenset[Signal]] = {}
+        self._fitting: dict[tuple[str, str, str | None], frozenset[Signal]] = {}
         self._told: set[str] = set()
 
     def read(self, policies: Sequence[LoadPolicy], at: float, deadline: Deadline) -> MetricsAnswer:
@@ -113,7 +113,7 @@ class MetricsReader:
         for key in old if tick.down is None else ():
             self._note_unknown_age(tick, wants[key])
         gaps = {key: _absent_of_preset(wants[key], tick.metrics[key]) for key in wants}
-        unsure = [key for key, gap in gaps.items() if gap and self._fitting.get((tick.server.url, key)) != gap]
+        unsure = [key for key, gap in gaps.items() if gap and self._fitting.get(_fit(tick, wants[key])) != gap]
         ages = [want for key in unsure for want in wants[key] if want.what is Age.NEWEST and want.preset is not None]
         required = {want.preset: load_preset(want.preset).requires for want in ages if want.preset is not None}
         for question in requirements(ages, required):
@@ -136,7 +136,7 @@ class MetricsReader:
             if missing:
                 tick.problems.append(f"{SYSTEM}: policy {key}: {missing_text(policy, tick.metrics[key])}")
             else:
-                self._fitting[tick.server.url, key] = gaps[key]
+                self._fitting[tick.server.url, key, preset] = gaps[key]
 
     def _note_unknown_age(self, tick: _Tick, wants: tuple[Want, ...]) -> None:
         policy = wants[0].policy
@@ -210,6 +210,11 @@ def unanswered(policies: Sequence[LoadPolicy], error: DependencyError) -> Metric
 def _wants(policy: LoadPolicy) -> tuple[Want, ...]:
     name = policy.spec.signals.preset
     return wants_of(policy, load_preset(name) if name is not None else None)
+
+
+def _fit(tick: _Tick, wants: tuple[Want, ...]) -> tuple[str, str, str | None]:
+    policy = wants[0].policy
+    return (tick.server.url, policy.key, policy.spec.signals.preset)
 
 
 def _absent_of_preset(wants: tuple[Want, ...], metrics: PolicyMetrics) -> frozenset[Signal]:

@@ -158,7 +158,8 @@ def requirements(wants: Iterable[Want], required: Mapping[str, tuple[str, ...]])
 
 def _join(want: Want) -> Join:
     used = set(_PLACEHOLDER.findall(want.template))
-    if "pods" in used:
+    # A query that uses both joins pods to the service itself, so its series carry the service's labels.
+    if "pods" in used and "selector" not in used:
         return Join.PODS
     return Join.SELECTOR if "by" in used else Join.ASKED
 
@@ -174,7 +175,7 @@ def _group(want: Want) -> tuple[object, ...]:
         want.template,
         spec.instances.key,
         _by(want),
-        tuple(sorted(spec.instances.selector)) if "selector" in used else None,
+        tuple(sorted(spec.instances.selector)) if join is Join.SELECTOR else None,
         spec.signals.window if "window" in used else None,
         spec.slo.quantile if "quantile" in used else None,
     )
@@ -199,11 +200,18 @@ def _by(want: Want) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
+def _pods(group: list[Want]) -> str:
+    """Empty when the selector has no namespace and the query joins pods by itself: then pods of any may be the service's."""
+    if _join(group[0]) is not Join.PODS and "namespace" not in group[0].policy.spec.instances.selector:
+        return ""
+    return matchers(pod_selector(want.policy) for want in group)
+
+
 def _render(group: list[Want]) -> str:
     first = group[0]
     values = {
         "selector": matchers(want.policy.spec.instances.selector for want in group),
-        "pods": matchers(pod_selector(want.policy) for want in group),
+        "pods": _pods(group),
         "by": ", ".join(_by(first)),
         "window": duration(first.policy.spec.signals.window),
         "quantile": repr(first.policy.spec.slo.quantile),

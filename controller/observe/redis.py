@@ -10,12 +10,12 @@ from typing import Any
 
 import redis
 
+from controller.clients.redis import SYSTEM, redis_errors, translate
+from controller.errors import DependencyError, Rejected
 from controller.model.memory import frozen
 from controller.model.snapshot import Known, NotAsked, Published, QueueView, Reading, Unknown
 from controller.policy.schema import LoadPolicy
 from trimtab.contract import Keys
-
-SYSTEM = "Redis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ def read_redis(client: redis.Redis, policies: Sequence[LoadPolicy]) -> tuple[dic
             pipeline.zcard(queue.waiting)
             pipeline.zcard(queue.leases)
     try:
-        replies = iter(pipeline.execute(raise_on_error=False))
-    except (redis.RedisError, OSError) as error:
-        reason = f"{SYSTEM}: {' '.join(str(error).split()) or type(error).__name__}"
-        return {policy.key: unknown_redis(policy, reason) for policy in policies}, [reason]
+        with redis_errors():
+            replies = iter(pipeline.execute(raise_on_error=False))
+    except DependencyError as error:
+        return {policy.key: unknown_redis(policy, str(error)) for policy in policies}, [str(error)]
     problems: list[str] = []
     views = {}
     for policy in policies:
@@ -64,7 +64,7 @@ def read_redis(client: redis.Redis, policies: Sequence[LoadPolicy]) -> tuple[dic
 def _published(policy: str, ranking: Any, limit: Any, fence: Any, problems: list[str]) -> Reading[Published | None]:
     for key, reply in (("ranking", ranking), ("limit", limit), ("fence", fence)):
         if isinstance(reply, Exception):
-            return _unknown(f"{SYSTEM}: policy {policy}: {key}: {reply}", problems)
+            return _refused(f"policy {policy}: {key}", reply, problems)
     if not fence and ranking is None and limit is None:
         return Known(None)
     try:
@@ -119,8 +119,14 @@ def _weights(policy: str, ranking: str | None, problems: list[str]) -> dict[str,
 def _queue(policy: LoadPolicy, waiting: Any, leases: Any, problems: list[str]) -> Reading[QueueView]:
     for key, reply in (("waiting", waiting), ("leases", leases)):
         if isinstance(reply, Exception):
-            return _unknown(f"{SYSTEM}: policy {policy.key}: queue {key}: {reply}", problems)
+            return _refused(f"policy {policy.key}: queue {key}", reply, problems)
     return Known(QueueView(depth=int(waiting), in_flight=int(leases)))
+
+
+def _refused(what: str, reply: Exception, problems: list[str]) -> Unknown:
+    """A key of the wrong type is that policy's trouble; a server that is loading or denies access is everybody's."""
+    error = translate(reply)
+    return _unknown(f"{SYSTEM}: {what}: {error.message}" if isinstance(error, Rejected) else str(error), problems)
 
 
 def _unknown(reason: str, problems: list[str]) -> Unknown:

@@ -139,7 +139,7 @@ class Exporter(Server):
         super().__init__(lambda handler: handler.reply(self.text.encode(), content_type="text/plain; version=0.0.4"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def exporters():
     """Starts exporters."""
     started = []
@@ -154,14 +154,15 @@ def exporters():
         exporter.stop()
 
 
-@pytest.fixture
-def prometheus(tmp_path):
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
     """Starts a real Prometheus that scrapes (url, labels) pairs once a second; returns its URL."""
     if shutil.which("prometheus") is None:
         pytest.fail("prometheus is not installed: make tools")
     with contextlib.ExitStack() as stack:
 
         def start(*targets):
+            tmp_path = tmp_path_factory.mktemp("prometheus")
             port = free_port()
             statics = [
                 {"targets": [exporter.url.removeprefix("http://")], "labels": labels} for exporter, labels in targets
@@ -196,6 +197,9 @@ def redis_server(tmp_path):
 
         def start(*flags):
             port = free_port()
+            # A cluster's bus would else take the port 10,000 above, which there may not be.
+            if "--cluster-enabled" in flags:
+                flags = (*flags, "--cluster-port", str(free_port()))
             flags = ("--save", "", "--bind", "127.0.0.1", "--port", str(port), *flags)
             stack.enter_context(process("redis-server", *flags, cwd=tmp_path))
             with redis.Redis(port=port, socket_timeout=1) as client:

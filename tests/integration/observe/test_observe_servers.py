@@ -64,6 +64,14 @@ def drip_chunks(handler):
         handler.wfile.write(b"1\r\n \r\n")
 
 
+def drip_and_close(handler):
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    while not handler.server.released.wait(0.05):
+        handler.wfile.write(b" ")
+
+
 def stall(handler):
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
@@ -105,7 +113,11 @@ def test_every_failure_is_one_leaf_of_the_tree(serve, behave, error, words):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("behave", [hang, drip, drip_chunks, stall], ids=["hang", "drip", "drip in chunks", "stall"])
+@pytest.mark.parametrize(
+    "behave",
+    [hang, drip, drip_chunks, drip_and_close, stall],
+    ids=["hang", "drip", "drip in chunks", "drip without a length", "stall"],
+)
 def test_a_slow_server_is_cut_off(serve, behave):
     server = serve(behave)
     began = time.monotonic()

@@ -157,6 +157,25 @@ def test_pod_queries_know_namespaces_only(policy):
     assert 'namespace="models"' in next(q for q in ask(elsewhere) if q.join is Join.PODS).query
 
 
+JOINED = (
+    'max by ($by) (group by ($by, namespace, pod) (up{$selector}) * on (namespace, pod) group_left () c{a!="",$pods})'
+)
+
+
+@pytest.mark.parametrize(
+    ("selector", "pods"),
+    [
+        pytest.param({"namespace": "models", "job": "x"}, '{a!="",namespace="models"}', id="namespace"),
+        pytest.param({"job": "x"}, '{a!="",}', id="any namespace"),
+    ],
+)
+def test_a_query_that_joins_pods_by_itself_is_handed_back_by_its_labels(policy, selector, pods):
+    asked = ask(policy("a", selector=selector, signals={"cpu": {"query": JOINED}}))
+    (joined,) = [q for q in asked if "group_left" in q.query]
+    assert joined.join is Join.SELECTOR
+    assert pods in joined.query
+
+
 def test_long_matchers_are_split_and_nobody_is_lost(policy):
     policies = [policy(f"{'x' * 200}{i}", selector={"service": f"{'y' * 200}{i}"}) for i in range(60)]
     asked = ask(*policies)
