@@ -84,7 +84,8 @@ def _weights(
     equal = 1.0 / len(routable)
     floor = max(rules.floor, LEAST_FLOOR) * equal
     whole = fsum(c.value for c in capacities.values())
-    targets = {name: c.value / whole for name, c in capacities.items()}
+    # Capacities that are all nothing (every request fails) say nothing of who should get more.
+    targets = {name: c.value / whole if whole > 0.0 else equal for name, c in capacities.items()}
     base, new = _base(routable, targets, equal)
     if not trusted:
         return project(base, base, base, 1.0)
@@ -107,7 +108,7 @@ def _weights(
     rest = 1.0 - fsum(fixed.values())
     first = not any(m.prior for m in routable) or bool(verdicts.released)
     share = fsum(base[name] for name in free)
-    anchor = {name: base[name] / share * rest for name in free}
+    anchor = {name: base[name] / share * rest if share > 0.0 else rest / len(free) for name in free}
     slack = 1.0 if first else rules.maxChange
     low = {name: max(anchor[name] * (1.0 - slack), floor) for name in free}
     high = {name: 1.0 if first else max(anchor[name] * (1.0 + slack), floor) for name in free}
