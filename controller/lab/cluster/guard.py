@@ -54,14 +54,23 @@ def _answer(request: dict[str, Any], children: dict[str, subprocess.Popen[bytes]
     return {"pid": child.pid, "exit": child.poll()}
 
 
+def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
 def main() -> None:
     """Serve requests until stdin ends or SIGTERM comes, then leave nothing."""
     children: dict[str, subprocess.Popen[bytes]] = {}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        for line in iter(sys.stdin.readline, ""):
-            sys.stdout.write(json.dumps(_answer(json.loads(line), children)) + "\n")
-            sys.stdout.flush()
+        signal.signal(signal.SIGTERM, _end)
+        try:
+            for line in iter(sys.stdin.readline, ""):
+                sys.stdout.write(json.dumps(_answer(json.loads(line), children)) + "\n")
+                sys.stdout.flush()
+        finally:
+            # Both may come, the end of stdin first: then SIGTERM must not break into the cleaning below.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
     finally:
         for child in children.values():
             with contextlib.suppress(ProcessLookupError):

@@ -38,8 +38,7 @@ class MetricsServer:
         context.load_verify_locations(pki / "front-proxy-ca.crt")
         context.verify_mode = ssl.CERT_REQUIRED
         self._server = _Server(("127.0.0.1", 0), _handler(self))
-        # The handshake belongs into the connection's thread: a silent client must not stop the others.
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self._server.tls = context
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="metrics-server", daemon=True
         )
@@ -125,6 +124,14 @@ class MetricsServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    tls: ssl.SSLContext
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the connection's own thread, so that a silent client does not stop the others."""
+        request.settimeout(30)
+        request.getpeername()  # wrapping a socket whose peer is gone would leak it
+        with self.tls.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller without the certificate, or one that hung up, is no event for this program."""
