@@ -99,6 +99,8 @@ class FaultProxy:
         """How many connections were accepted so far."""
         self.answered = 0
         """How many requests were answered by the proxy itself."""
+        self.held = 0
+        """How many pieces of requests were read and dropped by a hang."""
         self._upstream = (host, port)
         self._tls = tls
         self._upstream_tls = upstream_tls
@@ -202,6 +204,7 @@ class FaultProxy:
                         _reset(writer)
                         return
                     case Hang():
+                        self.held += 1
                         continue
                     case Answer() as answer:
                         request, reply = await _canned(answer, request, reader)

@@ -1,15 +1,18 @@
 import http.server
 import json
+import ssl
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
 import pytest
 
+from controller.lab.cluster.certificates import Authority
 from controller.lab.process import LabError, wait_until
 from controller.lab.prometheus import PrometheusServer, Target
-from controller.lab.redis import RedisServer
+from controller.lab.redis import RedisServer, TlsFiles
 
 pytestmark = pytest.mark.integration
 
@@ -44,9 +47,7 @@ def query(prometheus, promql):
 
 
 def test_prometheus_scrapes_targets_that_change_at_run_time(tmp_path, exporter):
-    with PrometheusServer.start(tmp_path) as prometheus:
-        assert query(prometheus, "up") == []
-        prometheus.set_targets([Target(exporter, {"pod": "a", "namespace": "models"})])
+    with PrometheusServer.start(tmp_path, targets=[Target(exporter, {"pod": "a"})]) as prometheus:
         wait_until(lambda: query(prometheus, 'demo_value{pod="a"}'), 15, "the first scrape")
         prometheus.set_targets([Target(exporter, {"pod": "b"})])
         wait_until(lambda: query(prometheus, 'demo_value{pod="b"}'), 15, "the second target")
@@ -81,3 +82,32 @@ def test_a_paused_redis_hangs_and_goes_on(tmp_path):
         assert time.monotonic() - before >= 0.9
         redis.process.resume()
         assert client.get("key") == "value"
+
+
+@pytest.fixture
+def tls(tmp_path):
+    folder = tmp_path / "pki"
+    folder.mkdir()
+    Authority.create(folder, "ca").issue("server", "localhost", hosts=("127.0.0.1",))
+    return TlsFiles(folder / "server.crt", folder / "server.key", folder / "ca.crt")
+
+
+def test_redis_speaks_tls_only_when_asked(tmp_path, tls):
+    with RedisServer.start(tmp_path / "redis", tls=tls, password="word") as redis, redis.client() as client:
+        assert redis.url.startswith("rediss://")
+        assert client.ping()
+
+
+def test_prometheus_with_tls_and_a_password(tmp_path, tls):
+    # The hash of the password "test", as Prometheus' own documentation gives it.
+    users = {"admin": "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay"}
+    web = {"tls_server_config": {"cert_file": str(tls.cert), "key_file": str(tls.key)}, "basic_auth_users": users}
+    trusting = ssl.create_default_context(cafile=tls.ca)
+    with PrometheusServer.start(tmp_path / "prometheus", web_config=web) as prometheus:
+        request = urllib.request.Request(f"{prometheus.url}/api/v1/query?query=1")
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            urllib.request.urlopen(request, timeout=5, context=trusting)
+        refused.value.close()
+        request.add_header("Authorization", "Basic YWRtaW46dGVzdA==")
+        with urllib.request.urlopen(request, timeout=5, context=trusting) as reply:
+            assert reply.status == 200

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from controller.lab.process import wait_until
 from controller.lab.proxy import Answer, Drip, DropReplies, FaultProxy, Hang, Latency, Refuse, Reset
 
 pytestmark = pytest.mark.fault
@@ -105,6 +106,7 @@ def test_a_fault_strikes_and_heals(client, proxy, server, fault, error, reaches,
 def test_what_was_held_back_is_not_delivered_late(client, proxy, server):
     proxy.behave(Hang())
     client.request("GET", "/held")
+    wait_until(lambda: proxy.held, 5, "the request to arrive")
     proxy.heal()
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         client.getresponse()
