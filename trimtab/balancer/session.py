@@ -1,0 +1,64 @@
+"""What the background thread and the background task do alike: what to ask Redis, and what to make of its answers. Pure."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from trimtab.balancer.core import Core
+from trimtab.balancer.feed import Feed
+from trimtab.balancer.heartbeat import LIFE_SECONDS, Heartbeat
+from trimtab.contract import Keys
+
+READ_SCRIPT = "return {redis.call('GET', KEYS[1]), redis.call('TIME')}"
+"""The ranking, and the server's clock to tell its age by; in one round trip, and in one hash slot."""
+CALL_SECONDS = 1.0
+"""Timeout of each call of a client that the balancer makes itself."""
+SLICE_SECONDS = 0.2
+"""How long to wait for a message at a time, so that `close()` is prompt."""
+RETRY_SECONDS = (0.2, 2.0)
+"""The least and the most between two attempts to reach Redis."""
+
+
+class Session:
+    """The state of one client's conversation with Redis."""
+
+    def __init__(self, core: Core, feed: Feed, keys: Keys, *, share: bool) -> None:
+        self.core = core
+        self.feed = feed
+        self.keys = keys
+        self.share = share
+        self.heartbeat = Heartbeat()
+        self.error = ""
+        """Why Redis could not be asked, one line without credentials; empty while all is well."""
+        self._heard_at = core.clock()
+        self._retries = 0
+
+    def read(self, reply: Any) -> None:
+        """The reply of `READ_SCRIPT`, or of a plain GET with this machine's clock in the server's place."""
+        document, clock = reply
+        self.feed.offer(document, int(clock[0]) + int(clock[1]) / 1e6 if clock else time.time())
+        self.error = ""
+        self._retries = 0
+
+    def beat(self) -> tuple[str, str, int, int]:
+        """ARGV of the next heartbeat."""
+        return self.heartbeat.arguments(self.core.in_flight(), self.core.recent_failures())
+
+    def beaten(self, reply: Any) -> None:
+        """The reply of the heartbeat. Raises ValueError when it is not one."""
+        self.core.share(self.heartbeat.others(reply))
+        self._heard_at = self.core.clock()
+
+    def failed(self, error: Exception) -> float:
+        """Redis did not do as asked. Returns the seconds to wait before the next attempt."""
+        self.error = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.forget_others()
+        least, most = RETRY_SECONDS
+        self._retries = min(self._retries + 1, 8)
+        return min(most, least * 2.0 ** (self._retries - 1))
+
+    def forget_others(self) -> None:
+        """Stop believing counts that are older than a row may live."""
+        if self.core.clock() - self._heard_at > LIFE_SECONDS:
+            self.core.share({})
