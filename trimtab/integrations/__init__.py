@@ -1,0 +1,1 @@
+"""Adapters for HTTP clients, each an optional extra: `trimtab[httpx]`, `trimtab[requests]`."""
