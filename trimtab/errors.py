@@ -2,7 +2,6 @@
 
 * TrimtabError
   + NoEndpoints             there is nowhere to send a request: none was ever known, or all are excluded
-  + BadDocument             what is in Redis is not what this version understands; the last good values stand
 """
 
 from __future__ import annotations
@@ -31,7 +30,3 @@ class NoEndpoints(TrimtabError):
             )
         super().__init__(message)
         self.excluded = frozenset(excluded)
-
-
-class BadDocument(TrimtabError):
-    """A document in Redis is malformed, or of a version that this library does not know."""

@@ -17,8 +17,7 @@ from enum import StrEnum
 from threading import RLock
 
 from trimtab.balancer.core import Core
-from trimtab.errors import BadDocument
-from trimtab.ranking import Ranking, parse_ranking
+from trimtab.contract import InvalidDocument, Ranking, parse_ranking
 
 
 class State(StrEnum):
@@ -66,8 +65,8 @@ class Feed:
             return False
         try:
             ranking = parse_ranking(document)
-        except BadDocument as error:
-            self.fault = str(error)
+        except (InvalidDocument, RecursionError) as error:
+            self.fault = f"ranking: {error}"
             return False
         with self._lock:
             self.advance(self._core.clock())
@@ -75,7 +74,7 @@ class Feed:
             if self.fault:
                 return False
             current = self.ranking
-            if current is not None and (ranking.epoch, ranking.seq) == (current.epoch, current.seq):
+            if current is not None and ranking.seq == current.seq:
                 return True
             self.ranking = ranking
             # Its age from here on runs on the monotonic clock: steps of the wall clock do not age it.
@@ -89,8 +88,10 @@ class Feed:
             return f"ranking: it is of policy {ranking.policy}, not {self._policy}"
         if not ranking.endpoints:
             return "ranking: it has no endpoints"
+        if len({row.endpoint for row in ranking.endpoints}) < len(ranking.endpoints):
+            return "ranking: an endpoint is listed twice"
         current = self.ranking
-        if current is None or (ranking.epoch, ranking.seq) >= (current.epoch, current.seq):
+        if current is None or ranking.seq >= current.seq:
             return ""
         if self.state is State.UNIFORM and ranking.published_at > current.published_at:
             return ""
@@ -121,10 +122,10 @@ class Feed:
     def _install(self) -> None:
         if self.ranking is None:
             rows = [(name, 1.0) for name in self._fallback]
-        elif self.state is State.UNIFORM:
-            rows = [(row.endpoint, 1.0) for row in self.ranking.endpoints]
         else:
-            rows = [(row.endpoint, row.weight) for row in self.ranking.endpoints]
+            uniform = self.state is State.UNIFORM
+            ranked = sorted(self.ranking.endpoints, key=lambda row: row.rank)
+            rows = [(row.endpoint, 1.0 if uniform else row.weight) for row in ranked]
         total = sum(weight for _, weight in rows) or 1.0
         self._core.install((name, weight / total) for name, weight in rows)
 
