@@ -46,6 +46,7 @@ class Feed:
         self._lock = RLock()
         self._fallback = tuple(dict.fromkeys(fallback))
         self._born = 0.0
+        self._read_at: float | None = None
         self.ranking: Ranking | None = None
         self.fault = ""
         """Why the last document or attempt was of no use, one line; empty when it was."""
@@ -60,6 +61,8 @@ class Feed:
             document: the value of `Keys.ranking`; None when there is none.
             server_now: Unix time by the server's clock when it was read, so that a client's wrong clock does not matter.
         """
+        now = self._core.clock()
+        before, self._read_at = self._read_at, now
         if document is None:
             self.fault = "no ranking is published"
             return False
@@ -69,7 +72,7 @@ class Feed:
             self.fault = f"ranking: {error}"
             return False
         with self._lock:
-            self.advance(self._core.clock())
+            self.advance(now)
             self.fault = self._objection(ranking)
             if self.fault:
                 return False
@@ -77,9 +80,13 @@ class Feed:
             if current is not None and ranking.seq == current.seq:
                 return True
             self.ranking = ranking
-            # Its age from here on runs on the monotonic clock: steps of the wall clock do not age it.
-            self._born = self._core.clock() - max(0.0, server_now - ranking.published_at)
-            self.state = self._state(self._core.clock())
+            age = max(0.0, server_now - ranking.published_at)
+            if before is not None:
+                # It was not there at the last look, so it is no older than that, however wrong the publisher's clock is.
+                age = min(age, now - before)
+            # From here on its age runs on the monotonic clock: steps of the wall clock do not age it.
+            self._born = now - age
+            self.state = self._state(now)
             self._install()
         return True
 
