@@ -93,6 +93,8 @@ class Endpoint:
             self.failures = min(FAILURES_MAX, self.recent_failures(now) + 1.0)
             self.failures_at = now
             # A failure is quick or slow for reasons of its own: it may make an endpoint look slower, never faster.
+            if seconds <= expected and not known:
+                return
             seconds = max(seconds, expected)
         elif ok is None:
             if seconds <= expected:

@@ -30,7 +30,9 @@ def test_without_samples_it_is_typical():
         pytest.param([(0, 0.9, True), (0, 0.2, True)], 0, 0.9, id="a quick one at the same moment does not undo it"),
         pytest.param([(0, 0.9, True)], 1000, BASE, id="a peak is forgotten towards what is typical"),
         pytest.param([(0, 0.001, True)], 1000, BASE, id="so is a quick one"),
-        pytest.param([(0, 0.9, True), (1000, 0.2, True)], 1000, 0.2, id="after a long silence the new sample counts whole"),
+        pytest.param(
+            [(0, 0.9, True), (1000, 0.2, True)], 1000, 0.2, id="after a long silence the new sample counts whole"
+        ),
         pytest.param([(0, 0.2, True), (0, 0.001, False)], 0, 0.2, id="a fast failure is not fast"),
         pytest.param([(0, 0.001, False)], 0, BASE, id="nor when it is all that is known"),
         pytest.param([(0, 0.2, True), (0, 9.0, False)], 0, 9.0, id="a slow failure is slow"),

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -49,9 +50,13 @@ def test_what_leaving_the_block_says(kind, expected):
 
 @pytest.mark.parametrize("error", [ValueError, TimeoutError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_any_exception_releases(balancer, error):
-    with pytest.raises(error), balancer.pick() as endpoint:
-        assert counts(balancer) == {endpoint: 1}
-        raise error
+    def request():
+        with balancer.pick() as endpoint:
+            assert counts(balancer) == {endpoint: 1}
+            raise error
+
+    with pytest.raises(error):
+        request()
     assert counts(balancer) == {}
 
 
@@ -61,7 +66,7 @@ def test_only_the_first_release_counts(balancer):
         ticket.release(ok=False)
     ticket.release()
     assert counts(balancer) == {}
-    assert balancer._core.recent_failures() == {ticket.endpoint: pytest.approx(1.0, abs=0.01)}
+    assert balancer._core.recent_failures()[ticket.endpoint] > 0.6  # a success would have halved it
 
 
 def test_a_generator_that_is_abandoned_releases(balancer):
@@ -196,40 +201,54 @@ class Oops(Exception):
     pass
 
 
-def test_a_hundred_thousand_picks_leak_nothing(balancer, async_balancer):
-    rng = random.Random(7)
+def dropped(balancer):
+    balancer.pick()
 
-    def one(rng):
-        way = rng.randrange(6)
-        ticket = balancer.pick(exclude=[rng.choice(ENDPOINTS)] if way == 5 else ())
-        if way == 0:
-            return  # dropped
-        if way == 1:
-            ticket.release(ok=rng.choice([True, False, None]))
-            ticket.release()
-            return
-        try:
-            with ticket:
-                if way == 2:
-                    raise Oops
-                if way == 3:
-                    raise KeyboardInterrupt
-        except (Oops, KeyboardInterrupt):
-            pass
 
-    def work(seed):
-        mine = random.Random(seed)
-        for _ in range(15_000):
-            one(mine)
+def released_twice(balancer):
+    ticket = balancer.pick()
+    ticket.release(ok=False)
+    ticket.release()
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+
+def served(balancer):
+    with balancer.pick(exclude=ENDPOINTS[:2]):
+        pass
+
+
+def failed(balancer):
+    with balancer.pick():
+        raise Oops
+
+
+def interrupted(balancer):
+    with balancer.pick():
+        raise KeyboardInterrupt
+
+
+WAYS = [dropped, released_twice, served, failed, interrupted]
+
+
+def requests(balancer, count, seed):
+    rng = random.Random(seed)
+    for _ in range(count):
+        with suppress(Oops, KeyboardInterrupt):
+            rng.choice(WAYS)(balancer)
+
+
+def test_sixty_thousand_picks_in_threads_and_forks_leak_nothing(balancer):
+    threads = [threading.Thread(target=requests, args=(balancer, 15_000, seed)) for seed in range(4)]
     for thread in threads:
         thread.start()
-    for _ in range(3):
-        assert in_child(lambda: [one(rng) for _ in range(500)] and counts(balancer)) == "{}"
+    for seed in range(3):
+        assert in_child(lambda seed=seed: requests(balancer, 500, seed) or counts(balancer)) == "{}"
     for thread in threads:
         thread.join()
     assert counts(balancer) == {}
+
+
+def test_forty_thousand_picks_in_tasks_leak_nothing(async_balancer):
+    rng = random.Random(7)
 
     async def request():
         async with async_balancer.pick():
@@ -238,14 +257,16 @@ def test_a_hundred_thousand_picks_leak_nothing(balancer, async_balancer):
                 raise Oops
 
     async def main():
+        ends = []
         for _ in range(40):
             tasks = [asyncio.create_task(request()) for _ in range(1000)]
             await asyncio.sleep(0.0005)
             for task in rng.sample(tasks, 300):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ends += await asyncio.gather(*tasks, return_exceptions=True)
+        return {type(end) for end in ends}
 
-    asyncio.run(main())
+    assert asyncio.run(main()) == {type(None), Oops, asyncio.CancelledError}
     assert counts(async_balancer) == {}
 
 
