@@ -70,11 +70,12 @@ class AsyncBalancer(BalancerBase):
         return self
 
     async def close(self) -> None:
-        """Stop following Redis and take back this client's counts; takes a second at most. Picks still work."""
+        """Stop following Redis and take back this client's counts; takes a few seconds at most. Picks still work."""
         task, self._task, self._dormant = self._task, None, False
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task], timeout=3.0 * CALL_SECONDS)
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -118,6 +119,12 @@ def _client(url: str) -> Redis:
     )
 
 
+def _wanted() -> bool:
+    """Whether nobody cancelled this task. A cancellation that meets a timeout half-way is lost inside redis-py, so it is asked for."""
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
+
+
 class _Follower:
     """The background task's work: read the ranking, listen for changes, beat. Never dies of an error."""
 
@@ -133,7 +140,7 @@ class _Follower:
 
     async def run(self) -> None:
         try:
-            while True:
+            while _wanted():
                 try:
                     await self._follow()
                 except Exception as error:  # noqa: BLE001 - whatever it was, requests go on and it is tried again
@@ -150,7 +157,7 @@ class _Follower:
             listening = await self._listen(pubsub)
             read_at = clock()  # again: a change may have come between the first read and the subscription
             beat_at = clock()
-            while True:
+            while _wanted():
                 if clock() >= beat_at:
                     beat_at = clock() + PERIOD_SECONDS
                     await self._beat()
