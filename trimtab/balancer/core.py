@@ -27,7 +27,9 @@ from trimtab.balancer.ticket import Ticket
 from trimtab.errors import NoEndpoints
 
 WELL = 2.0
-"""The penalty up to which an idle endpoint is taken without looking at others: latencies within 2 x are noise."""
+"""The penalty up to which an idle endpoint is taken without looking at others: latencies within 2 x are noise.
+
+Above it, with probability `WELL` / penalty, so that its share fades rather than ends."""
 UNWELL = 12.0
 """The penalty above which more endpoints are looked at: two recent failures, or twelve times as slow as is typical."""
 WIDE = 32
@@ -126,7 +128,7 @@ class Core:
         best = serving[bisect(cumulative, draw() * total)]
         waiting = best.in_flight + best.shared
         penalty = best.penalty(now, base)
-        if not waiting and penalty <= WELL:
+        if not waiting and (penalty <= WELL or self._bears(best, now)):
             return best
         cost = (waiting + 1) * penalty * best.inverse
         for _ in self._more_draws:
@@ -140,6 +142,12 @@ class Core:
         if penalty > UNWELL:
             return self._cheapest([best, *table.remaining(_NOBODY, draw, WIDE)], now)
         return best
+
+    def _bears(self, idle: Endpoint, now: float) -> bool:
+        """Whether an idle endpoint is taken without looking at others, though it was slow: the slower, the less likely."""
+        if idle.failures and idle.recent_failures(now) > 0.5:
+            return False
+        return self._random() * idle.penalty(now, self._base) <= WELL
 
     def _choose_besides(self, excluded: frozenset[str], now: float) -> Endpoint:
         """The same choice among those that are not excluded; the rare case, so clear rather than quick."""
@@ -157,7 +165,7 @@ class Core:
         if not found:
             raise NoEndpoints(excluded=excluded if table.everyone else ())
         first = found[0]
-        if drawn and not first.in_flight + first.shared and first.penalty(now, self._base) <= WELL:
+        if drawn and not first.in_flight + first.shared and self._bears(first, now):
             return first
         return self._cheapest(found, now)
 

@@ -18,8 +18,10 @@ LATENCY_TAU_SECONDS = 10.0
 FAILURE_TAU_SECONDS = 30.0
 FAILURES_MAX = 5.0
 FAILURE_FACTOR = 4.0
-NOISE_SECONDS = 0.001
-"""Added to both sides of a comparison of latencies: below a millisecond, the client's own hiccups are all that differs."""
+NOISE_SECONDS = 0.02
+"""Added to both sides of a comparison of latencies: below this, the client's own hiccups are all that differs."""
+KEEP_MAX = 0.9
+"""How much of a peak the next faster sample leaves at most, so that one hiccup among thousands of samples is soon over."""
 
 
 class Endpoint:
@@ -105,7 +107,7 @@ class Endpoint:
             if self.failures < 0.01:
                 self.failures = 0.0
         if known and seconds < expected:
-            keep = exp((self.latency_at - now) / LATENCY_TAU_SECONDS)
+            keep = min(KEEP_MAX, exp((self.latency_at - now) / LATENCY_TAU_SECONDS))
             seconds += (expected - seconds) * keep
         self.latency = seconds
         self.latency_at = now

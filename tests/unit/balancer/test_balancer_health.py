@@ -27,7 +27,7 @@ def test_without_samples_it_is_typical():
     [
         pytest.param([(0, 0.2, True)], 0, 0.2, id="the first sample counts whole"),
         pytest.param([(0, 0.2, True), (0, 0.9, True)], 0, 0.9, id="a peak counts at once"),
-        pytest.param([(0, 0.9, True), (0, 0.2, True)], 0, 0.9, id="a quick one at the same moment does not undo it"),
+        pytest.param([(0, 0.9, True), (0, 0.2, True)], 0, 0.83, id="a quick one at the same moment hardly undoes it"),
         pytest.param([(0, 0.9, True)], 1000, BASE, id="a peak is forgotten towards what is typical"),
         pytest.param([(0, 0.001, True)], 1000, BASE, id="so is a quick one"),
         pytest.param(
@@ -42,6 +42,11 @@ def test_without_samples_it_is_typical():
 )
 def test_latency(samples, now, expected):
     assert endpoint(*samples).expected_seconds(now, BASE) == pytest.approx(expected)
+
+
+def test_one_hiccup_among_many_samples_is_soon_over():
+    found = endpoint((0, 0.1, True), (0, 5.0, True), *[(0.01 * i, 0.1, True) for i in range(40)])
+    assert found.expected_seconds(0.4, BASE) < 0.2
 
 
 def test_a_time_constant_halves_a_peak_and_more():
