@@ -18,7 +18,7 @@ import time
 from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from statistics import median
+from statistics import median_low
 from threading import RLock
 
 from trimtab.balancer.health import Endpoint
@@ -213,7 +213,8 @@ class Core:
             table = self._table
             latencies = [e.expected_seconds(now, self._base) for e in table.everyone if e.latency is not None]
             if latencies:
-                self._base = max(median(latencies), 1e-9)
+                # The lower one of an even number: of two endpoints, the quick one is what is typical.
+                self._base = max(median_low(latencies), 1e-9)
 
     def drop(self, ticket: Ticket) -> None:
         """A ticket was garbage-collected unreleased. Takes no lock: a finalizer may run in the middle of anything."""
