@@ -16,17 +16,21 @@ from itertools import count
 from math import log, sqrt
 
 from trimtab.balancer.core import Core
+from trimtab.balancer.ticket import Ticket
 
 SPEEDS = (1.0,) * 4 + (0.7,) * 3 + (0.5,) * 2 + (0.25,)
+ALIKE = (1.0,) * 10
 SLOTS = 4
 MEAN_SECONDS = 0.5
 SIGMA = sqrt(log(2.0))
-SLOWDOWN_SHARE = 30.0 / 90.0
+SLOW_SECONDS, WELL_SECONDS = 30.0, 60.0
+FAILURE_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """One run. `load` is a ratio of the fleet's mean capacity; seconds; `shared` None for no heartbeat, else its period."""
+    """One run. `load` is a ratio of the fleet's mean capacity; `shared` the heartbeat's period in seconds, None for none;
+    `failing` the index of a server that fails every request at once."""
 
     clients: int = 20
     load: float = 0.75
@@ -40,91 +44,101 @@ class Fleet:
 
 class Server:
     def __init__(self, speed: float) -> None:
-        self.speed, self.slowed, self.busy, self.queue = speed, 1.0, 0, deque()
+        self.speed, self.slowed, self.busy = speed, 1.0, 0
+        self.queue: deque[tuple[Ticket, float]] = deque()
 
 
-def simulate(fleet: Fleet, make: Callable[..., Core] = Core) -> dict[str, float]:
-    """Percentiles of latency in seconds, of requests that arrived after the first fifth of the run."""
-    rng = random.Random(fleet.seed)
-    now = 0.0
-    order = count()
-    events: list = []
+class Simulation:
+    """Discrete events; time is `now`, in seconds."""
 
-    def at(when: float, what: Callable[[], None]) -> None:
-        heapq.heappush(events, (when, next(order), what))
+    def __init__(self, fleet: Fleet, make: Callable[..., Core] = Core) -> None:
+        self.fleet, self.now = fleet, 0.0
+        self.rng = random.Random(fleet.seed)
+        self.order = count()
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.names = [f"s{i}" for i in range(len(fleet.speeds))]
+        self.servers = {name: Server(speed) for name, speed in zip(self.names, fleet.speeds, strict=True)}
+        total = sum(fleet.speeds)
+        slow = SLOW_SECONDS / (SLOW_SECONDS + WELL_SECONDS) / 2 if fleet.slowdowns else 0.0
+        self.rate = fleet.load * total * SLOTS / MEAN_SECONDS * (1.0 - slow)
+        self.clients = [
+            make(clock=lambda: self.now, random=random.Random(self.rng.random()).random) for _ in range(fleet.clients)
+        ]
+        for client in self.clients:
+            client.install([(name, speed / total) for name, speed in zip(self.names, fleet.speeds, strict=True)])
+        self.rows: dict[int, list[dict[str, float]]] = {}
+        self.latencies: list[float] = []
+        self.failed = 0
 
-    servers = {f"s{i}": Server(speed) for i, speed in enumerate(fleet.speeds)}
-    total = sum(fleet.speeds)
-    clients = [make(clock=lambda: now, random=random.Random(rng.random()).random) for _ in range(fleet.clients)]
-    for client in clients:
-        client.install([(f"s{i}", speed / total) for i, speed in enumerate(fleet.speeds)])
-    lost = 1.0 - 0.5 * SLOWDOWN_SHARE if fleet.slowdowns else 1.0
-    arrivals = fleet.load * total * SLOTS / MEAN_SECONDS * lost
-    latencies: list[float] = []
-    failed = 0
-    rows: dict[int, list[dict[str, float]]] = {}
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self.events, (when, next(self.order), what))
 
-    def flip(server: Server) -> None:
+    def flip(self, server: Server) -> None:
         server.slowed = 0.5 if server.slowed == 1.0 else 1.0
-        at(now + rng.expovariate(1 / (30.0 if server.slowed == 0.5 else 60.0)), lambda: flip(server))
+        mean = SLOW_SECONDS if server.slowed == 0.5 else WELL_SECONDS
+        self.at(self.now + self.rng.expovariate(1 / mean), lambda: self.flip(server))
 
-    def start(server: Server, job) -> None:
+    def start(self, server: Server, job: tuple[Ticket, float]) -> None:
         server.busy += 1
-        service = MEAN_SECONDS * rng.lognormvariate(-SIGMA * SIGMA / 2, SIGMA) / (server.speed * server.slowed)
-        at(now + service, lambda: finish(server, job))
+        work = MEAN_SECONDS * self.rng.lognormvariate(-SIGMA * SIGMA / 2, SIGMA)
+        self.at(self.now + work / (server.speed * server.slowed), lambda: self.end(server, job))
 
-    def finish(server: Server, job) -> None:
+    def end(self, server: Server, job: tuple[Ticket, float]) -> None:
         ticket, arrived = job
         server.busy -= 1
         ticket.release()
-        if arrived > fleet.seconds / 5:
-            latencies.append(now - arrived)
+        if arrived > self.fleet.seconds / 5:
+            self.latencies.append(self.now - arrived)
         if server.queue:
-            start(server, server.queue.popleft())
+            self.start(server, server.queue.popleft())
 
-    def arrive() -> None:
-        nonlocal failed
-        at(now + rng.expovariate(arrivals), arrive)
-        ticket = rng.choice(clients).take()
-        if ticket.endpoint == f"s{fleet.failing}":
-            failed += now > fleet.seconds / 5
-            at(now + 0.005, lambda: ticket.release(ok=False))
+    def arrive(self) -> None:
+        self.at(self.now + self.rng.expovariate(self.rate), self.arrive)
+        ticket = self.rng.choice(self.clients).take()
+        if ticket.endpoint == f"s{self.fleet.failing}":
+            self.failed += self.now > self.fleet.seconds / 5
+            self.at(self.now + FAILURE_SECONDS, lambda: ticket.release(ok=False))
             return
-        server = servers[ticket.endpoint]
-        job = (ticket, now)
+        server = self.servers[ticket.endpoint]
         if server.busy < SLOTS:
-            start(server, job)
+            self.start(server, (ticket, self.now))
         else:
-            server.queue.append(job)
+            server.queue.append((ticket, self.now))
 
-    def beat(index: int) -> None:
-        at(now + fleet.shared, lambda: beat(index))
-        rows[index] = [clients[index].in_flight(), clients[index].recent_failures()]
+    def beat(self, index: int, period: float) -> None:
+        self.at(self.now + period, lambda: self.beat(index, period))
+        client = self.clients[index]
+        self.rows[index] = [{**client.in_flight()}, client.recent_failures()]
         sums: dict[str, float] = {}
-        for other, both in rows.items():
+        for other, both in self.rows.items():
             if other != index:
-                for name, n in [*both[0].items(), *both[1].items()]:
-                    sums[name] = sums.get(name, 0) + n
-        clients[index].share(sums)
+                for row in both:
+                    for name, n in row.items():
+                        sums[name] = sums.get(name, 0.0) + n
+        client.share(sums)
 
-    at(0.0, arrive)
-    if fleet.slowdowns:
-        for server in servers.values():
-            at(rng.expovariate(1 / 60.0), lambda server=server: flip(server))
-    if fleet.shared:
-        for index in range(fleet.clients):
-            at(rng.random() * fleet.shared, lambda index=index: beat(index))
-    while events and events[0][0] < fleet.seconds:
-        now, _, what = heapq.heappop(events)
-        what()
-    latencies.sort()
-    n = len(latencies)
-    left = sum(len(s.queue) for s in servers.values())
-    return {
-        "n": n,
-        "mean": sum(latencies) / n,
-        "p50": latencies[n // 2],
-        "p99": latencies[int(n * 0.99)],
-        "left": left,
-        "failed_ratio": failed / (n + failed),
-    }
+    def run(self) -> dict[str, float]:
+        """Seconds; of requests that arrived after the first fifth of the run."""
+        self.at(0.0, self.arrive)
+        if self.fleet.slowdowns:
+            for server in self.servers.values():
+                self.at(self.rng.expovariate(1 / WELL_SECONDS), lambda server=server: self.flip(server))  # type: ignore[misc]
+        if period := self.fleet.shared:
+            for index in range(self.fleet.clients):
+                self.at(self.rng.random() * period, lambda index=index: self.beat(index, period))  # type: ignore[misc]
+        while self.events and self.events[0][0] < self.fleet.seconds:
+            self.now, _, what = heapq.heappop(self.events)
+            what()
+        ordered = sorted(self.latencies)
+        n = len(ordered)
+        return {
+            "mean": sum(ordered) / n,
+            "p50": ordered[n // 2],
+            "p99": ordered[int(n * 0.99)],
+            "failed_ratio": self.failed / (n + self.failed),
+        }
+
+
+def simulate(fleet: Fleet, make: Callable[..., Core] = Core) -> dict[str, float]:
+    """One run's figures."""
+    return Simulation(fleet, make).run()

@@ -1,0 +1,1 @@
+"""The balancer: what a pick costs, whether shares follow weights, whether counts leak, what sharing counts buys."""
