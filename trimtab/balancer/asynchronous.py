@@ -17,7 +17,7 @@ from trimtab.balancer.base import BalancerBase
 from trimtab.balancer.heartbeat import PERIOD_SECONDS, SCRIPT
 from trimtab.balancer.session import CALL_SECONDS, READ_SCRIPT, SLICE_SECONDS, Session
 
-type_of_redis = Redis | RedisCluster | str
+RedisLike = Redis | RedisCluster | str
 
 
 class AsyncBalancer(BalancerBase):
@@ -34,7 +34,7 @@ class AsyncBalancer(BalancerBase):
     def __init__(
         self,
         policy: str,
-        redis: type_of_redis | None = None,
+        redis: RedisLike | None = None,
         *,
         fallback: Sequence[str] = (),
         wait_seconds: float = 1.0,

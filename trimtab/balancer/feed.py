@@ -52,7 +52,6 @@ class Feed:
         """Why the last document or attempt was of no use, one line; empty when it was."""
         self.state = State.FALLBACK if self._fallback else State.NONE
         self._install()
-        core.on_refresh = self.advance
 
     def offer(self, document: str | bytes | None, server_now: float) -> bool:
         """A document was read. True when it is now in use; else `fault` says why not, and nothing changes.

@@ -32,7 +32,9 @@ class Session:
         self.error = ""
         """Why Redis could not be asked, one line without credentials; empty while all is well."""
         self._heard_at = core.clock()
+        self._others = False
         self._retries = 0
+        core.on_refresh = self._refresh
 
     def read(self, reply: Any) -> None:
         """The reply of `READ_SCRIPT`, or of a plain GET with this machine's clock in the server's place."""
@@ -49,16 +51,18 @@ class Session:
         """The reply of the heartbeat. Raises ValueError when it is not one."""
         self.core.share(self.heartbeat.others(reply))
         self._heard_at = self.core.clock()
+        self._others = True
 
     def failed(self, error: Exception) -> float:
         """Redis did not do as asked. Returns the seconds to wait before the next attempt."""
         self.error = f"{type(error).__name__}: {error}".splitlines()[0]
-        self.forget_others()
         least, most = RETRY_SECONDS
         self._retries = min(self._retries + 1, 8)
         return min(most, least * 2.0 ** (self._retries - 1))
 
-    def forget_others(self) -> None:
-        """Stop believing counts that are older than a row may live."""
-        if self.core.clock() - self._heard_at > LIFE_SECONDS:
+    def _refresh(self, now: float) -> None:
+        """Let everything grow older, whether Redis answers or not: a client without timeouts may never come to say that it does not."""
+        self.feed.advance(now)
+        if self._others and now - self._heard_at > LIFE_SECONDS:
+            self._others = False
             self.core.share({})

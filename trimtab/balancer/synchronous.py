@@ -18,7 +18,7 @@ from trimtab.balancer.base import BalancerBase
 from trimtab.balancer.heartbeat import PERIOD_SECONDS, SCRIPT
 from trimtab.balancer.session import CALL_SECONDS, READ_SCRIPT, SLICE_SECONDS, Session
 
-type_of_redis = Redis | RedisCluster | str
+RedisLike = Redis | RedisCluster | str
 
 
 class Balancer(BalancerBase):
@@ -45,7 +45,7 @@ class Balancer(BalancerBase):
     def __init__(
         self,
         policy: str,
-        redis: type_of_redis | None = None,
+        redis: RedisLike | None = None,
         *,
         fallback: Sequence[str] = (),
         wait_seconds: float = 1.0,
@@ -87,6 +87,8 @@ class Balancer(BalancerBase):
     def _after_fork(self) -> None:
         super()._after_fork()
         self._starting = threading.Lock()
+        if self._stop is not None:
+            self._stop.detach()
         if self._follower is not None:
             self._follower = None
             self._dormant = True
@@ -147,7 +149,7 @@ class _Follower:
             self.stopped.set()
 
     def _follow(self) -> None:
-        session, clock = self._session, self._session.core.clock
+        clock = self._session.core.clock
         self._read()
         with closing(self._client.pubsub(ignore_subscribe_messages=True)) as pubsub:
             listening = self._listen(pubsub)
@@ -165,7 +167,6 @@ class _Follower:
                     self.stopping.wait(wait)
                 elif pubsub.get_message(timeout=wait) is not None:
                     read_at = clock()
-        session.forget_others()
 
     def _listen(self, pubsub: Any) -> bool:
         try:

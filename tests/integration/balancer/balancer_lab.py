@@ -1,6 +1,7 @@
 """A real Redis that can be stopped, hung and started again, and model servers that misbehave on request."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -54,10 +55,10 @@ class RedisLab:
     def url(self):
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self):
+    def start(self, *more):
         binary = shutil.which("redis-server") or pytest.skip("redis-server is not installed (make tools)")
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
-        self.process = subprocess.Popen([binary, "--port", str(self.port), *options], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([binary, "--port", str(self.port), *options, *more], stdout=subprocess.DEVNULL)
         eventually(self._answers)
 
     def _answers(self):
@@ -70,6 +71,14 @@ class RedisLab:
             self.process.wait()
             self.process = None
         self.client.close()
+
+    def start_cluster(self):
+        """A cluster of one node: what a client must do differently is all there."""
+        self.start(
+            "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", str(free_port())
+        )
+        self.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        eventually(lambda: re.search(r"cluster_state\W+ok", str(self.client.execute_command("CLUSTER INFO"))))
 
     def hang(self):
         os.kill(self.process.pid, signal.SIGSTOP)

@@ -13,6 +13,16 @@ def lab(tmp_path):
 
 
 @pytest.fixture
+def cluster(tmp_path):
+    made = RedisLab(tmp_path)
+    try:
+        made.start_cluster()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
 def models():
     servers = [ModelServer(name) for name in ("one", "two")]
     try:

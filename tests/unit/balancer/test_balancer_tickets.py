@@ -14,6 +14,8 @@ import pytest
 from trimtab.balancer import AsyncBalancer, Balancer
 from trimtab.balancer.ticket import verdict
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 ENDPOINTS = [f"http://10.0.0.{i}:8000" for i in range(4)]
 
 
