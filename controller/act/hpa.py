@@ -67,8 +67,7 @@ class HpaWriter:
             return Written(Result.UNCHANGED, f"HPA {write.name}: {manifest.show(write.after)}", uid)
         if not fence.valid():
             return Written(Result.REFUSED, "this replica no longer leads", uid)
-        first = live is not None and not manifest.adopted(live)
-        return self._write(write, path, live, wanted, adopt=adopt, first=first, deadline=deadline)
+        return self._write(write, path, live, wanted, adopt=adopt, deadline=deadline)
 
     def _write(
         self,
@@ -78,7 +77,6 @@ class HpaWriter:
         wanted: dict[str, Any],
         *,
         adopt: bool,
-        first: bool,
         deadline: Deadline,
     ) -> Written:
         uid, looks = _uid(live), _fingerprint(live)
@@ -86,7 +84,7 @@ class HpaWriter:
         if contested and contested[0] == looks and self._clock() - contested[1] < CONFLICT_PAUSE_SECONDS:
             return Written(Result.REFUSED, contested[2], uid)
         try:
-            answer = self._apply(path, wanted, may_force=adopt and first, deadline=deadline)
+            answer = self._apply(path, wanted, live if adopt else None, deadline)
         except FieldConflict as conflict:
             detail = _whose(write, conflict, adopt=adopt)
             self._contested[path] = (looks, self._clock(), detail)
@@ -104,11 +102,13 @@ class HpaWriter:
         except NotFound:
             return None
 
-    def _apply(self, path: str, wanted: dict[str, Any], *, may_force: bool, deadline: Deadline) -> dict[str, Any]:
+    def _apply(
+        self, path: str, wanted: dict[str, Any], live: dict[str, Any] | None, deadline: Deadline
+    ) -> dict[str, Any]:
         try:
             return self._kube.apply(path, wanted, deadline=deadline)
         except FieldConflict as conflict:
-            if not may_force or not _applied_by_hand(conflict):
+            if live is None or not _may_force(live, conflict):
                 raise
             return self._kube.apply(path, wanted, force=True, deadline=deadline)
 
@@ -128,6 +128,16 @@ def _fingerprint(live: dict[str, Any] | None) -> str:
         return ""
     metadata = live["metadata"]
     return json.dumps([live["spec"], metadata.get("annotations"), metadata.get("labels")], sort_keys=True)
+
+
+def _may_force(live: dict[str, Any], conflict: FieldConflict) -> bool:
+    """Whether the fields in conflict are ours to take: applied by hand, and either not adopted yet or still ours too.
+
+    An adoption that changes no value leaves both managers as owners. Whoever changes a field afterwards takes it from us.
+    """
+    if not _applied_by_hand(conflict):
+        return False
+    return not manifest.adopted(live) or all(manifest.owns(live, field) for field in conflict.fields)
 
 
 def _applied_by_hand(conflict: FieldConflict) -> bool:

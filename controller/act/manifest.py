@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from controller.decide.pause import parse_pause
@@ -24,9 +24,12 @@ Raw = Mapping[str, Any]
 
 def adopted(live: Raw) -> bool:
     """Whether Trimtab has applied this HPA and still may: who takes `trimtab/policy` away hands it over anew."""
-    entries = _metadata(live).get("managedFields") or ()
-    ours = any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in entries)
-    return ours and POLICY in annotations_of(live)
+    return bool(_ours(live)) and POLICY in annotations_of(live)
+
+
+def owns(live: Raw, field: str) -> bool:
+    """Whether our last apply still owns a field, by its path in the server's words: `.spec.minReplicas`."""
+    return any(_has(entry.get("fieldsV1") or {}, field.removeprefix(".").split(".")) for entry in _ours(live))
 
 
 def annotations_of(live: Raw) -> Mapping[str, str]:
@@ -180,6 +183,15 @@ def _original(live: Raw) -> str:
     targets = {target.name: target.percent for target in spec.targets}
     found = {"minReplicas": spec.min_replicas, "maxReplicas": spec.max_replicas, **targets}
     return json.dumps(found, separators=(",", ":"))
+
+
+def _ours(live: Raw) -> list[Raw]:
+    entries = _metadata(live).get("managedFields") or ()
+    return [entry for entry in entries if entry.get("manager") == MANAGER and entry.get("operation") == "Apply"]
+
+
+def _has(fields: Raw, path: Sequence[str]) -> bool:
+    return not path or (f"f:{path[0]}" in fields and _has(fields[f"f:{path[0]}"], path[1:]))
 
 
 def _metadata(live: Raw) -> Raw:

@@ -85,7 +85,8 @@ class HpaView:
 
     Args:
         foreign_owner: who controls it if that is not us and it must be left alone, in words; None when it may be adopted.
-        adopted: whether Trimtab has already applied it (a managedFields entry of ours).
+        adopted: whether Trimtab has already applied it (a managedFields entry and the policy's annotation, which a person
+            takes away to hand the HPA over anew).
         metrics: `spec.metrics` as it stands, raw, so that metrics Trimtab does not know survive a write.
         paused: the value of the annotation `trimtab/paused`; None when absent.
     """

@@ -38,7 +38,7 @@ def hpa_view(raw: Mapping[str, Any], policy: LoadPolicy, others: Iterable[Mappin
         metrics=metrics,
         current_replicas=status.get("currentReplicas"),
         desired_replicas=status.get("desiredReplicas"),
-        adopted=any(entry.get("manager") == FIELD_MANAGER for entry in metadata.get("managedFields") or ()),
+        adopted=POLICY in annotations and any(_is_ours(entry) for entry in metadata.get("managedFields") or ()),
         foreign_owner=_foreign_owner(metadata, policy) or rival(policy, others),
         paused=annotations.get(PAUSED),
         annotations=frozen(annotations),
@@ -80,6 +80,10 @@ def _foreign_owner(metadata: Mapping[str, Any], policy: LoadPolicy | None) -> st
     if policy is not None and other is not None and other != policy.key:
         return f"Trimtab policy {other}"
     return None
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    return entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
 
 
 def _resource_target(metric: Mapping[str, Any]) -> ResourceTarget | None:

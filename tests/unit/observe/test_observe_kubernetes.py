@@ -70,7 +70,10 @@ def view_of(policy, item, *others):
 def test_an_hpa_is_read_whole(policy):
     external = {"type": "External", "external": {"metric": {"name": "q"}}}
     item = hpa(
-        metadata={"annotations": {"trimtab/paused": "holiday"}, "managedFields": [{"manager": "trimtab"}]},
+        metadata={
+            "annotations": {"trimtab/paused": "holiday", "trimtab/policy": "models/svc"},
+            "managedFields": [{"manager": "trimtab", "operation": "Apply"}],
+        },
         spec={"minReplicas": 2, "metrics": [cpu(65), external, cpu(kind="AverageValue")]},
         status={
             "currentReplicas": 10,
@@ -85,6 +88,19 @@ def test_an_hpa_is_read_whole(policy):
     assert (view.current_replicas, view.desired_replicas, view.limited_by_max) == (10, 10, True)
     assert (view.paused, view.adopted, view.foreign_owner) == ("holiday", True, None)
     assert (view.uid, view.resource_version) == ("u1", "42")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "operation"),
+    [
+        pytest.param({}, "Apply", id="handed over anew: the annotation is gone"),
+        pytest.param({"trimtab/policy": "models/svc"}, "Update", id="our name, but no apply"),
+    ],
+)
+def test_an_hpa_without_our_mark_or_our_apply_is_to_be_adopted(policy, annotations, operation):
+    fields = [{"manager": "trimtab", "operation": operation}]
+    item = hpa(metadata={"annotations": annotations, "managedFields": fields})
+    assert view_of(policy, item).value.adopted is False
 
 
 def test_a_new_hpa_has_defaults_and_no_status(policy):
