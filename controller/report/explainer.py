@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from controller.report.health import Health
 from controller.report.metrics import Metrics
 from controller.report.problems import ProblemLog
 
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 SYSTEM_OF = {"publish": "Redis", "hpa": "Kubernetes", "event": "Kubernetes"}
 
 
@@ -57,7 +59,8 @@ class Explainer:
         outcomes = tuple(outcome for outcome in tick.outcomes if outcome.policy == plan.policy)
         record = self.record(plan, outcomes, plan.policy in tick.acted)
         # The same hold, tick after tick, is told once: a reason's numbers may move without it being news.
-        news = (tuple(h.field for h in plan.holds), tuple((o.actuator, o.result) for o in outcomes if _notable(o)))
+        holds = tuple((h.field, _NUMBER.sub("", h.reason)) for h in plan.holds)
+        news = (holds, tuple((o.actuator, o.result) for o in outcomes if _notable(o)))
         if plan.changes or news != self._told.get(plan.policy, ((), ())):
             self.log.info("decision", **record)
             if self.keep and (problem := self.keep(tick.at, record)):
