@@ -1,0 +1,37 @@
+import pytest
+from acceptance_world import Exporter, World
+
+from controller.lab.prometheus import PrometheusServer, Target
+from controller.lab.redis import RedisServer
+
+
+@pytest.fixture(scope="session")
+def surroundings(cluster, tmp_path_factory):
+    """A real Redis and a real Prometheus, which scrapes what the pods of all worlds would export."""
+    if not cluster.has_controllers:
+        pytest.skip("the control plane has no controllers: no pods, no HPA")
+    folder = tmp_path_factory.mktemp("surroundings")
+    exporter = Exporter(cluster)
+    try:
+        with (
+            RedisServer.start(folder / "redis") as redis,
+            PrometheusServer.start(
+                folder / "prometheus",
+                targets=[Target(exporter.address)],
+                scrape_interval="250ms",
+                scrape_config={"honor_labels": True},
+            ) as prometheus,
+        ):
+            client = redis.client()
+            yield {"redis": client, "prometheus": prometheus, "exporter": exporter}
+            client.close()
+    finally:
+        exporter.stop()
+
+
+@pytest.fixture
+def world(scaling_cluster, namespace, surroundings, tmp_path):
+    """A namespace of this test's own, its policies, and the means to run daemons on it."""
+    made = World(scaling_cluster, namespace, tmp_path, **surroundings)
+    yield made
+    surroundings["exporter"].set(namespace, None)

@@ -1,0 +1,99 @@
+"""Load comes, the daemon makes room in steps, the real HPA controller fills it; the daemon dies half-way and comes back."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from acceptance_world import BUSY, CALM, History
+from support.eventually import eventually
+
+from controller.lab.ports import free_port
+
+STEP = 1
+QUICK = {"replicas": STEP, "every": "1s", "lowerEvery": "2s"}
+
+
+@pytest.fixture
+def start(world):
+    """Start a daemon as a process of its own; all are ended at the end."""
+    running = []
+
+    def begin():
+        command = [sys.executable, "-m", "controller", "run", "--policies", str(world.policies)]
+        command += ["--prometheus-url", world.prometheus_url, "--redis-url", world.settings().redis_url]
+        command += ["--kubernetes", "kubeconfig", "--kubeconfig", str(world.cluster.kubeconfig)]
+        command += ["--listen", f"127.0.0.1:{free_port()}", "--log-format", "json"]
+        log = (world.folder / f"daemon-{len(running)}.log").open("wb")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
+        running.append((subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ), log))
+        return running[-1][0]
+
+    yield begin
+    for process, log in running:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def load(world, level, cpu):
+    world.exporter.set(world.namespace, level)
+    world.cluster.metrics.set(world.namespace, "*", cpu, 0.5 * 2**30)
+
+
+def bounds_of(hpa):
+    return hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]
+
+
+def bounds_and_replicas(history):
+    """((min, max), replicas asked for) at each change of either, in the server's order."""
+    bounds, replicas, rows = None, None, []
+    for kind, thing in history.states():
+        assert kind != "DELETED"
+        if thing["kind"] == "HorizontalPodAutoscaler":
+            bounds = bounds_of(thing)
+        else:
+            replicas = thing["spec"]["replicas"]
+        if bounds and replicas is not None and (not rows or rows[-1] != (bounds, replicas)):
+            rows.append((bounds, replicas))
+    return rows
+
+
+def test_room_is_made_in_steps_filled_by_the_hpa_and_taken_back_with_no_pod_killed_by_a_bound(world, start):
+    world.policy(least=(2, 4), most=(3, 6), steps=QUICK)
+    world.deploy()
+    with History(world.cluster, world.paths.hpas, world.paths.deployments) as history:
+        first = start()
+        eventually(lambda: world.hpa() and world.bounds() == (2, 3))
+        load(world, BUSY, cpu=1.5)
+        eventually(lambda: world.bounds()[1] >= 5, timeout_seconds=30)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        stood = world.bounds()
+        start()
+        eventually(lambda: world.bounds() == (4, 6), timeout_seconds=30)
+        eventually(lambda: world.ready() == 6, timeout_seconds=30)
+        up = bounds_and_replicas(history)
+        load(world, CALM, cpu=0.1)
+        eventually(lambda: world.bounds() == (2, 3) and world.ready() == 2, timeout_seconds=60)
+        rows = bounds_and_replicas(history)
+
+    pairs = [bounds for bounds, _ in rows]
+    for before, after in itertools.pairwise(pairs):
+        assert all(abs(b - a) <= STEP for a, b in zip(before, after, strict=True)), pairs
+    assert all(most >= replicas for (_, most), replicas in rows if replicas is not None), rows
+    # On the way up nothing steps back, not even where one daemon died and another went on, and no replica is lost.
+    ramp = [bounds for bounds, _ in up]
+    assert stood in ramp
+    assert ramp == sorted(ramp), ramp
+    assert all(a[1] <= b[1] for a, b in itertools.pairwise(ramp))
+    counts = [replicas for _, replicas in up]
+    assert counts == sorted(counts), counts
+    assert counts[-1] == 6
+    # On the way down a bound never moves onto what runs: the HPA went first, each time.
+    for (before, replicas), (after, _) in itertools.pairwise(rows):
+        if after[1] < before[1]:
+            assert after[1] >= replicas, rows
+    assert any(after[1] < before[1] for before, after in itertools.pairwise(pairs))
