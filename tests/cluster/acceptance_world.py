@@ -69,6 +69,7 @@ class Exporter:
                 service = pod["metadata"].get("labels", {}).get("app", "")
                 labels = f'namespace="{namespace}",service="{service}",pod="{pod["metadata"]["name"]}"'
                 lines += [
+                    f"up{{{labels}}} 1",  # what Prometheus writes itself when it scrapes pods one by one
                     f"model_latency_seconds{{{labels}}} {level[0]}",
                     f"model_utilisation_ratio{{{labels}}} {level[1]}",
                     f"model_requests_per_second{{{labels}}} 10",
