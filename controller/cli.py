@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"trimtab: {error}", USAGE)
     except TrimtabError as error:
         return _complain(f"trimtab: {error}", FAILED)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("controller", "trimtab"):
+            raise
+        return _complain(f"trimtab: this command needs {error.name}: pip install 'trimtab[controller]'", USAGE)
     except BrokenPipeError:
         # The reader of our output went away; Python would say so once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
