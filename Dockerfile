@@ -10,8 +10,7 @@ COPY trimtab trimtab
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir "hatchling>=1.27" \
     && /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && /opt/trimtab/bin/pip install --no-cache-dir --no-deps /wheels/*.whl \
-    && /opt/trimtab/bin/python -m compileall -q /opt/trimtab/lib
+    && /opt/trimtab/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
 
 # The image: the same interpreter path, no compiler, no package manager's cache, a user that is a number.
 FROM python:3.13-slim

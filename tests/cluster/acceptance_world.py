@@ -281,7 +281,6 @@ def holds(report):
     return "; ".join(f"{hold.field}: {hold.reason}" for plan in report.plans for hold in plan.holds)
 
 
-
 def overlay_for(folder, namespace, more=""):
     """A copy of manifests/ whose single-namespace overlay is edited as a user would edit it; the overlay's folder."""
     for part in ("manifests", "policies"):

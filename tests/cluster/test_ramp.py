@@ -13,7 +13,7 @@ from support.eventually import eventually
 from controller.lab.ports import free_port
 
 STEP = 1
-QUICK = {"replicas": STEP, "every": "1s", "lowerEvery": "2s"}
+QUICK = {"replicas": STEP, "every": "1s", "lowerEvery": "1s"}
 
 
 @pytest.fixture
@@ -62,19 +62,19 @@ def bounds_and_replicas(history):
 
 
 def test_room_is_made_in_steps_filled_by_the_hpa_and_taken_back_with_no_pod_killed_by_a_bound(world, start):
-    world.policy(least=(2, 4), most=(3, 6), steps=QUICK)
+    world.policy(least=(2, 3), most=(3, 5), steps=QUICK)
     world.deploy()
     with History(world.cluster, world.paths.hpas, world.paths.deployments) as history:
         first = start()
         eventually(lambda: world.hpa() and world.bounds() == (2, 3))
         load(world, BUSY, cpu=1.5)
-        eventually(lambda: world.bounds()[1] >= 5, timeout_seconds=30)
+        eventually(lambda: world.bounds()[1] >= 4, timeout_seconds=30)
         first.send_signal(signal.SIGKILL)
         first.wait()
         stood = world.bounds()
         start()
-        eventually(lambda: world.bounds() == (4, 6), timeout_seconds=30)
-        eventually(lambda: world.ready() == 6, timeout_seconds=30)
+        eventually(lambda: world.bounds() == (3, 5), timeout_seconds=30)
+        eventually(lambda: world.ready() == 5, timeout_seconds=30)
         up = bounds_and_replicas(history)
         load(world, CALM, cpu=0.1)
         eventually(lambda: world.bounds() == (2, 3) and world.ready() == 2, timeout_seconds=60)
@@ -91,7 +91,7 @@ def test_room_is_made_in_steps_filled_by_the_hpa_and_taken_back_with_no_pod_kill
     assert all(a[1] <= b[1] for a, b in itertools.pairwise(ramp))
     counts = [replicas for _, replicas in up]
     assert counts == sorted(counts), counts
-    assert counts[-1] == 6
+    assert counts[-1] == 5
     # On the way down a bound never moves onto what runs: the HPA went first, each time.
     for (before, replicas), (after, _) in itertools.pairwise(rows):
         if after[1] < before[1]:

@@ -217,7 +217,10 @@ def test_nothing_else_is_allowed(governed, question):
 def test_the_account_is_bound_in_its_namespace_only(governed):
     """Neither a ClusterRoleBinding nor a RoleBinding elsewhere names it."""
     root = "/apis/rbac.authorization.k8s.io/v1"
-    bindings = [*governed.api.get(f"{root}/clusterrolebindings")["items"], *governed.api.get(f"{root}/rolebindings")["items"]]
+    bindings = [
+        *governed.api.get(f"{root}/clusterrolebindings")["items"],
+        *governed.api.get(f"{root}/rolebindings")["items"],
+    ]
     naming = [
         (b["metadata"].get("namespace"), b["roleRef"]["name"])
         for b in bindings
@@ -230,5 +233,3 @@ def test_the_account_is_bound_in_its_namespace_only(governed):
 def test_a_managed_namespace_gets_the_same_rights():
     documents = list(yaml.safe_load_all((ROOT / "manifests" / "managed-namespace" / "role.yaml").read_text()))
     assert documents[0]["rules"] == rules_of("trimtab")
-
-

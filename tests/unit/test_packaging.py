@@ -82,10 +82,14 @@ class TestDockerfile:
         assert not [file for file in files if ignored(file)]
 
     def test_leaves_out_what_is_not_needed(self):
-        assert all(ignored(path) for path in (".git/HEAD", ".venv/bin/python", "controller/__pycache__/x.pyc", "tests/a.py"))
+        assert all(
+            ignored(path) for path in (".git/HEAD", ".venv/bin/python", "controller/__pycache__/x.pyc", "tests/a.py")
+        )
 
     def test_takes_packages_by_hash_and_ours_without_resolving(self):
-        installs = [c.strip() for rest in of("RUN", 0) for c in rest.split("&&") if "pip install" in c or "pip wheel" in c]
+        installs = [
+            c.strip() for rest in of("RUN", 0) for c in rest.split("&&") if "pip install" in c or "pip wheel" in c
+        ]
         for command in installs:
             assert "--require-hashes" in command or "--no-deps" in command or "hatchling" in command, command
 
@@ -125,8 +129,10 @@ def test_every_example_policy_goes_into_the_configmap():
 
 def run(*command, cwd, check=True):
     """Output of a command, run with nothing of this environment but what finds packages."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TRIMTAB_", "PYTHON", "VIRTUAL"))}
-    environ["NO_COLOR"] = "1"
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TRIMTAB_", "PYTHON", "VIRTUAL"))
+    }
+    environ |= {"NO_COLOR": "1", "PIP_NO_COMPILE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False, env=environ)
     if check and done.returncode:
         if OFFLINE.search(done.stdout + done.stderr):
@@ -162,11 +168,12 @@ def test_the_recipe_of_the_image_builds_and_a_bare_install_is_the_client_library
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"controller", "trimtab"}
 
     bare = tmp_path / "bare"
-    run(sys.executable, "-m", "venv", str(bare), cwd=tmp_path)
+    run(sys.executable, "-m", "venv", "--without-pip", str(bare), cwd=tmp_path)
+    pip = (python, "-m", "pip", "--python", str(bare / "bin" / "python"))
+    run(*pip, "install", "--quiet", str(wheel), cwd=tmp_path)
+    listed = json.loads(run(*pip, "list", "--format=json", cwd=tmp_path).stdout)
     python = str(bare / "bin" / "python")
-    run(python, "-m", "pip", "install", "--quiet", str(wheel), cwd=tmp_path)
-    listed = json.loads(run(python, "-m", "pip", "list", "--format=json", cwd=tmp_path).stdout)
-    assert {p["name"] for p in listed} <= {"trimtab", "redis", "async-timeout", "pip", "setuptools"}
+    assert {p["name"] for p in listed} - {"async-timeout"} == {"trimtab", "redis"}  # it goes with old Pythons
     run(python, "-W", "error", "-c", "import trimtab, trimtab.contract", cwd=tmp_path)
     assert run(python, "-m", "controller", "version", cwd=tmp_path).stdout.startswith("trimtab ")
     for command in (("run",), ("validate", str(ROOT / "policies")), ("plan",), ("status",), ("demo",)):
