@@ -209,3 +209,23 @@ def test_an_unknown_number_of_replicas_freezes_max():
     live["status"] = {}
     assert "is not known" in manifest.objection(live, make_write(maximum=9), POLICY, NOW)
     assert manifest.objection(live, make_write(maximum=12), POLICY, NOW) is None
+
+
+OWNED = {"f:spec": {"f:minReplicas": {}, "f:metrics": {}}, "f:metadata": {"f:annotations": {"f:trimtab/policy": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "expected"),
+    [
+        pytest.param({}, ".spec.minReplicas", True, id="ours"),
+        pytest.param({}, ".spec.metrics", True, id="ours, a list as a whole"),
+        pytest.param({}, ".spec.maxReplicas", False, id="taken by somebody else"),
+        pytest.param({"manager": "kubectl"}, ".spec.minReplicas", False, id="another manager's entry"),
+        pytest.param({"operation": "Update"}, ".spec.minReplicas", False, id="our name, but no apply"),
+        pytest.param({"fieldsV1": None}, ".spec.minReplicas", False, id="an entry without fields"),
+    ],
+)
+def test_what_our_last_apply_still_owns(entry, field, expected):
+    ours = {"manager": "trimtab", "operation": "Apply", "fieldsV1": OWNED}
+    live = {"metadata": {"managedFields": [{"manager": "helm", "operation": "Update"}, {**ours, **entry}]}}
+    assert manifest.owns(live, field) is expected
