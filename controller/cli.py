@@ -25,10 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except PolicyError as error:
-        return _complain(str(error), USAGE)
     except ConfigError as error:
-        return _complain(f"trimtab: {error}", USAGE)
+        return _complain(str(error) if isinstance(error, PolicyError) else f"trimtab: {error}", USAGE)
     except TrimtabError as error:
         return _complain(f"trimtab: {error}", FAILED)
     except ModuleNotFoundError as error:
