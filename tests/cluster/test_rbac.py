@@ -74,7 +74,7 @@ class Governed:
         """The daemon with its account's token and a quick Lease."""
         quick = Timing(lease=3, renew=2, retry=0.2)
         with (
-            mock.patch("controller.lead.lease.Timing", lambda: quick),
+            mock.patch("controller.lead.lease.Timing", return_value=quick),
             self.world.daemon(kubeconfig=str(self.kubeconfig), leader_election=True) as daemon,
         ):
             yield daemon

@@ -9,6 +9,7 @@ from acceptance_world import BUSY, done, holds, outcome_of
 from support.eventually import eventually
 from support.objects import hpa, managers, utilization
 
+from controller.clients.kube import KubeApi
 from controller.model.outcome import Result
 
 POLICY, ORIGINAL, PAUSED = "trimtab/policy", "trimtab/original", "trimtab/paused"
@@ -207,16 +208,17 @@ def instant(seconds):
 
 
 @pytest.mark.parametrize(
-    ("word", "message", "raises", "lowers"),
+    ("word", "message", "moves"),
     [
-        ("true", "paused by trimtab/paused: true", False, False),
-        ("in", "paused by trimtab/paused: in", True, False),
-        ("out", "paused by trimtab/paused: out", False, True),
-        ("in an hour", "paused until", False, False),
-        ("an hour ago", "", True, None),
+        ("true", "paused by trimtab/paused: true", (False, False)),
+        ("in", "paused by trimtab/paused: in", (True, False)),
+        ("out", "paused by trimtab/paused: out", (False, True)),
+        ("in an hour", "paused until", (False, False)),
+        ("an hour ago", "", (True, None)),
     ],
 )
-def test_a_pause_is_kept(steered, daemon, word, message, raises, lowers):
+def test_a_pause_is_kept(steered, daemon, word, message, moves):
+    raises, lowers = moves
     steered.backlog(9)
     daemon.tick_until(lambda _: steered.bounds()[0] == 4)
     word = {"in an hour": instant(3600), "an hour ago": instant(-3600)}.get(word, word)
@@ -281,10 +283,13 @@ def test_nothing_is_written_while_nothing_changes(steered, daemon, monkeypatch):
 
     eventually(settled, every_seconds=1.5)  # the HPA's own status is still by now
     calls = []
-    whole = daemon.app.kube._call
-    monkeypatch.setattr(
-        type(daemon.app.kube), "_call", lambda self, method, *a, **k: calls.append(method) or whole(method, *a, **k)
-    )
+    whole = KubeApi._call
+
+    def recorded(self, method, *args, **options):
+        calls.append(method)
+        return whole(self, method, *args, **options)
+
+    monkeypatch.setattr(KubeApi, "_call", recorded)
     for _ in range(35):
         report = daemon.tick()
         assert not outcome_of(report, "hpa")
