@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
 
 from trimtab.queue.link import (
-    BLOCK_GRACE_SECONDS,
+    CALL_SECONDS,
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     REFUSED,
@@ -40,31 +41,35 @@ class DirectLink:
         self._heads: dict[bytes, bytes] = {}
         self._idle: list[Any] = []
 
-    async def _exchange(self, packed: bytes, block_seconds: float | None = None) -> Any:
+    async def _exchange(self, packed: bytes, block_seconds: float = 0.0) -> Any:
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task is not None else 0
+        connection = None
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = await self._pool.get_connection()
-        try:
-            await connection.send_packed_command(packed, check_health=False)
-            if block_seconds is None:
-                reply = await connection.read_response(disable_decoding=True)
-            else:
-                limit = block_seconds + BLOCK_GRACE_SECONDS
-                reply = await connection.read_response(disable_decoding=True, timeout=limit)
+            # One timeout around all: redis-py's own, for a read, gives None and leaves the late reply to the next call.
+            async with asyncio.timeout(block_seconds + CALL_SECONDS):
+                connection = self._idle.pop() if self._idle else await self._pool.get_connection()
+                await connection.send_packed_command(packed, check_health=False)
+                if task is not None and task.cancelling() > cancels:
+                    raise asyncio.CancelledError  # noqa: TRY301 - swallowed by wait_for, before Python 3.12
+                reply = await connection.read_response(disable_decoding=True, timeout=math.inf)
         except redis_errors.ResponseError as error:
             if isinstance(error, redis_errors.ReadOnlyError):
                 await self._drop(connection)  # so that Sentinel is asked again
-            else:
+            elif connection is not None:
                 self._idle.append(connection)
             raise
-        except BaseException:  # cancelled too: a reply may still come, so this connection is spent
+        except BaseException as error:  # cancelled too: a reply may still come, so this connection is spent
             await self._drop(connection)
+            if isinstance(error, TimeoutError):
+                raise redis_errors.TimeoutError(f"no answer within {block_seconds + CALL_SECONDS:g} s") from error
             raise
         self._idle.append(connection)
         return reply
 
     async def _drop(self, connection: Any) -> None:
+        if connection is None:
+            return
         await connection.disconnect(nowait=True)
         await self._pool.release(connection)
 
@@ -121,7 +126,7 @@ def connect(redis: str | Redis | RedisCluster, keys: Sequence[bytes]) -> DirectL
     if isinstance(redis, str):
         client = Redis.from_url(
             redis,
-            socket_timeout=2.0,
+            socket_timeout=None,  # the link bounds each exchange as a whole
             socket_connect_timeout=2.0,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
@@ -183,7 +188,7 @@ class Ears:
                 if self._task is None or self._task.done():
                     self._task = asyncio.create_task(self._listen())
             with contextlib.suppress(TimeoutError):  # then looking again every few seconds has to do
-                async with asyncio.timeout(BLOCK_GRACE_SECONDS):
+                async with asyncio.timeout(CALL_SECONDS):
                     await confirmed.wait()
             yield heard
         finally:

@@ -32,8 +32,8 @@ TRANSIENT = (
 REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
 FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
-BLOCK_GRACE_SECONDS = 2.0
-"""How much longer than asked a blocking read may take before the connection counts as dead."""
+CALL_SECONDS = 2.0
+"""How long one exchange may take, beyond the time for which it was asked to block, before the connection counts as dead."""
 
 
 def pack(arguments: Sequence[bytes]) -> bytes:
@@ -41,7 +41,7 @@ def pack(arguments: Sequence[bytes]) -> bytes:
     return b"".join([b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments])
 
 
-def from_url(url: str, socket_timeout: float = 2.0) -> Redis:
+def from_url(url: str, socket_timeout: float = CALL_SECONDS) -> Redis:
     """A client whose calls end: bounded, and repeated by the queue only, which knows how."""
     return Redis.from_url(
         url,
@@ -82,7 +82,7 @@ class DirectLink:
             if block_seconds is None:
                 reply = connection.read_response(disable_decoding=True)
             else:
-                reply = connection.read_response(disable_decoding=True, timeout=block_seconds + BLOCK_GRACE_SECONDS)
+                reply = connection.read_response(disable_decoding=True, timeout=block_seconds + CALL_SECONDS)
         except redis_errors.ResponseError as error:
             if isinstance(error, redis_errors.ReadOnlyError):
                 self._drop(connection)  # so that Sentinel is asked again
