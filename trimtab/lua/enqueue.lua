@@ -1,11 +1,11 @@
 -- Accept requests. All of one call or none of them: a full queue refuses the whole batch.
 -- KEYS: the 13 keys of docs/queue.md, in that order.
--- ARGV: default_limit, max_length (0: none), aging_us, then for each request: id, payload, priority, deadline_ms from now (0: none), cost
+-- ARGV: default_limit, max_length (0: none), aging_us, fresh (1: the ids were made for this call), then for each request: id, payload, priority, deadline_ms from now (0: none), cost
 -- Reply: {"ok", flags} with one flag per request, 1 accepted, 0 its id was known already; or {"full", retry_after_ms, depth}
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
-local count = (#ARGV - 3) / 5
+local count = (#ARGV - 4) / 5
 local max_length = tonumber(ARGV[2])
 
 if max_length > 0 then
@@ -13,7 +13,7 @@ if max_length > 0 then
   if depth + count > max_length then
     local fresh = 0
     for i = 0, count - 1 do
-      local id = ARGV[4 + 5 * i]
+      local id = ARGV[5 + 5 * i]
       if redis.call('HEXISTS', KEYS[3], id) + redis.call('HEXISTS', KEYS[11], id) + redis.call('HEXISTS', KEYS[12], id) == 0 then
         fresh = fresh + 1
       end
@@ -21,8 +21,8 @@ if max_length > 0 then
     if fresh > 0 and depth + fresh > max_length then
       redis.call('HINCRBY', KEYS[4], 'refused', fresh)
       -- Places become free at the rate at which requests start; the last 5 to 10 seconds tell it. No start at all: no promise.
-      local window = redis.call('HMGET', KEYS[4], 'prev_at', 'prev_starts', 'window_starts')
-      local starts = (tonumber(window[2]) or 0) + (tonumber(window[3]) or 0)
+      local window = redis.call('HMGET', KEYS[4], 'prev_at', 'prev_starts', 'starts')
+      local starts = (tonumber(window[3]) or 0) - (tonumber(window[2]) or 0)
       local span = math.max(now - (tonumber(window[1]) or now), 1)
       local retry_after = 60000
       if starts > 0 then
@@ -34,14 +34,15 @@ if max_length > 0 then
 end
 
 local aging_us = tonumber(ARGV[3])
+local fresh = ARGV[4] == '1'
 local flags = {}
 local waiting = {}
 local deadlines = {}
 for i = 0, count - 1 do
-  local at = 4 + 5 * i
+  local at = 5 + 5 * i
   local id = ARGV[at]
   local flag = '0'
-  if redis.call('HEXISTS', KEYS[11], id) == 0 and redis.call('HEXISTS', KEYS[12], id) == 0
+  if (fresh or redis.call('HEXISTS', KEYS[11], id) == 0 and redis.call('HEXISTS', KEYS[12], id) == 0)
     and redis.call('HSETNX', KEYS[3], id, ARGV[at + 1]) == 1 then
     local wait_ms = tonumber(ARGV[at + 3])
     local enqueued = now_us + i -- one microsecond apart, so that a batch keeps its order

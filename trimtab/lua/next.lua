@@ -15,8 +15,8 @@ local aging_us = tonumber(ARGV[6])
 local LEASE = '^(%d+):(%w+):(%d+):(%d+):(%d+):(%-?%d+):(%d+):(%d+):(.*)$'
 local TICKET = '^(%d+):(%d+):(%-?%d+):(%d+):(%d+):(.*)$'
 
-local counters = redis.call('HMGET', KEYS[4], 'at', 'inflight_ms', 'slots_ms', 'extra', 'starts', 'completions', 'waited_ms',
-  'service_ms', 'window_at', 'window_starts', 'prev_at', 'prev_starts', 'results_slot')
+local counters = redis.call('HMGET', KEYS[4], 'at', 'inflight_ms', 'extra_ms', 'extra', 'starts', 'completions', 'waited_us',
+  'service_us', 'window_at', 'results_slot', 'swept_at')
 local leased = redis.call('ZCARD', KEYS[2])
 local extra = leased > 0 and tonumber(counters[4]) or 0 -- no lease, no cost: the sum heals itself
 local leased_before, extra_before = leased, extra
@@ -27,7 +27,7 @@ local flags = {}
 
 for i = 9, #ARGV, 3 do
   local verb, lease, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local start, nonce, charged, attempt, cost, priority, deadline, enqueued, id = string.match(lease, LEASE)
+  local start, nonce, charged, id = string.match(lease, '^(%d+):(%w+):(%d+):%d+:%d+:%-?%d+:%d+:%d+:(.*)$')
   local flag = '0'
   if start and redis.call('ZREM', KEYS[2], lease) == 1 then
     flag = '1'
@@ -41,12 +41,14 @@ for i = 9, #ARGV, 3 do
       redis.call('HINCRBY', KEYS[4], 'service:' .. bucket, 1)
       ended[#ended + 1] = {id, 'done', start .. ':' .. nonce, value}
     elseif verb == 'back' then
+      local _, _, _, _, _, priority, deadline, enqueued = string.match(lease, LEASE)
       redis.call('ZADD', KEYS[1], enqueued - priority * aging_us, string.match(lease, '^%d+:%w+:%d+:(.*)$'))
       if deadline ~= '0' then
         redis.call('ZADD', KEYS[8], deadline, string.match(lease, '^%d+:%w+:%d+:(.*)$'))
       end
       redis.call('HINCRBY', KEYS[4], 'released', 1)
     else
+      local _, _, _, attempt, cost, priority, deadline, enqueued = string.match(lease, LEASE)
       local delay, reason = 0, value
       if verb == 'retry' then
         delay, reason = string.match(value, '^(%d+):(.*)$')
@@ -67,19 +69,23 @@ for i = 9, #ARGV, 3 do
   flags[#flags + 1] = flag
 end
 
-local expired_leases = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)
-if #expired_leases > 0 then
-  for _, lease in ipairs(expired_leases) do
-    redis.call('ZREM', KEYS[2], lease)
-    leased = leased - 1
-    local _, _, charged, attempt, cost, priority, deadline, enqueued, id = string.match(lease, LEASE)
-    if charged then
-      extra = extra - (charged - 1)
-      failed[#failed + 1] = {tonumber(attempt), cost, priority, deadline, enqueued, id,
-        'the worker was lost: its lease ran out on attempt ' .. attempt, 0}
+-- What time has brought: leases, delays and deadlines that have ended; of each at most 100 a call, and at most each 10 ms.
+local sweep = math.abs(now - (tonumber(counters[11]) or 0)) >= 10
+if sweep then
+  local expired_leases = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)
+  if #expired_leases > 0 then
+    for _, lease in ipairs(expired_leases) do
+      redis.call('ZREM', KEYS[2], lease)
+      leased = leased - 1
+      local _, _, charged, attempt, cost, priority, deadline, enqueued, id = string.match(lease, LEASE)
+      if charged then
+        extra = extra - (charged - 1)
+        failed[#failed + 1] = {tonumber(attempt), cost, priority, deadline, enqueued, id,
+          'the worker was lost: its lease ran out on attempt ' .. attempt, 0}
+      end
     end
+    redis.call('HINCRBY', KEYS[4], 'lost', #expired_leases)
   end
-  redis.call('HINCRBY', KEYS[4], 'lost', #expired_leases)
 end
 
 for _, f in ipairs(failed) do
@@ -103,16 +109,18 @@ for _, f in ipairs(failed) do
   end
 end
 
-for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now, 'LIMIT', 0, 100)) do
-  local _, _, priority, _, enqueued = string.match(ticket, TICKET)
-  redis.call('ZREM', KEYS[7], ticket)
-  redis.call('ZADD', KEYS[1], enqueued - priority * aging_us, ticket)
-end
+if sweep then
+  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now, 'LIMIT', 0, 100)) do
+    local _, _, priority, _, enqueued = string.match(ticket, TICKET)
+    redis.call('ZREM', KEYS[7], ticket)
+    redis.call('ZADD', KEYS[1], enqueued - priority * aging_us, ticket)
+  end
 
-for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', KEYS[8], '-inf', now, 'LIMIT', 0, 100)) do
-  redis.call('ZREM', KEYS[8], ticket)
-  if redis.call('ZREM', KEYS[1], ticket) + redis.call('ZREM', KEYS[7], ticket) > 0 then
-    ended[#ended + 1] = {string.match(ticket, '^%d+:%d+:%-?%d+:%d+:%d+:(.*)$'), 'expired', '', ''}
+  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', KEYS[8], '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', KEYS[8], ticket)
+    if redis.call('ZREM', KEYS[1], ticket) + redis.call('ZREM', KEYS[7], ticket) > 0 then
+      ended[#ended + 1] = {string.match(ticket, '^%d+:%d+:%-?%d+:%d+:%d+:(.*)$'), 'expired', '', ''}
+    end
   end
 end
 
@@ -185,14 +193,13 @@ end
 if #ended > 0 then
   local ttl = tonumber(ARGV[5])
   local slot = math.floor(now / ttl)
-  local known = tonumber(counters[13]) or 0
+  local known = tonumber(counters[10]) or 0
   if slot ~= known then
     -- Two hashes take turns, so that a result lives one to two TTLs and dropping them is one UNLINK.
     redis.call('UNLINK', KEYS[11 + slot % 2])
     if slot ~= known + 1 then
       redis.call('UNLINK', KEYS[12 - slot % 2])
     end
-    redis.call('HSET', KEYS[4], 'results_slot', slot)
   end
   local results, gone = {}, {}
   local waiters = redis.call('EXISTS', KEYS[13]) == 1
@@ -211,7 +218,10 @@ if #ended > 0 then
     end
   end
   redis.call('HSET', KEYS[11 + slot % 2], unpack(results))
-  redis.call('PEXPIREAT', KEYS[11 + slot % 2], (slot + 3) * ttl)
+  if slot ~= known then
+    redis.call('PEXPIREAT', KEYS[11 + slot % 2], (slot + 3) * ttl)
+    redis.call('HSET', KEYS[4], 'results_slot', slot)
+  end
   if #gone > 0 then
     redis.call('HDEL', KEYS[3], unpack(gone))
   end
@@ -219,24 +229,32 @@ end
 
 if leased ~= leased_before or extra ~= extra_before or starts > 0 or completions > 0 then
   -- In flight was constant since the last write, so the integral over that time is exact.
-  local at = tonumber(counters[1]) or now
-  local span = math.max(now - at, 0)
-  local window_at = tonumber(counters[9]) or now
-  local window_starts = tonumber(counters[10]) or 0
-  local prev_at = tonumber(counters[11]) or now
-  local prev_starts = tonumber(counters[12]) or 0
-  if now - window_at >= 5000 then
-    prev_at, prev_starts, window_at, window_starts = window_at, window_starts, now, 0
+  local span = math.max(now - (tonumber(counters[1]) or now), 0)
+  local total_starts = (tonumber(counters[5]) or 0) + starts
+  local fields = {'at', now, 'swept_at', sweep and now or counters[11],
+    'inflight_ms', (tonumber(counters[2]) or 0) + leased_before * span}
+  local size = 6
+  if starts > 0 then
+    fields[size + 1], fields[size + 2] = 'starts', total_starts
+    fields[size + 3], fields[size + 4] = 'waited_us', (tonumber(counters[7]) or 0) + waited_us
+    size = size + 4
   end
-  redis.call('HSET', KEYS[4], 'at', now,
-    'inflight_ms', (tonumber(counters[2]) or 0) + leased_before * span,
-    'slots_ms', (tonumber(counters[3]) or 0) + (leased_before + extra_before) * span,
-    'extra', extra,
-    'starts', (tonumber(counters[5]) or 0) + starts,
-    'completions', (tonumber(counters[6]) or 0) + completions,
-    'waited_ms', string.format('%.3f', (tonumber(counters[7]) or 0) + waited_us / 1000),
-    'service_ms', string.format('%.3f', (tonumber(counters[8]) or 0) + service_us / 1000),
-    'window_at', window_at, 'window_starts', window_starts + starts, 'prev_at', prev_at, 'prev_starts', prev_starts)
+  if completions > 0 then
+    fields[size + 1], fields[size + 2] = 'completions', (tonumber(counters[6]) or 0) + completions
+    fields[size + 3], fields[size + 4] = 'service_us', (tonumber(counters[8]) or 0) + service_us
+    size = size + 4
+  end
+  if extra_before ~= 0 or extra ~= (tonumber(counters[4]) or 0) then
+    fields[size + 1], fields[size + 2] = 'extra', extra
+    fields[size + 3], fields[size + 4] = 'extra_ms', (tonumber(counters[3]) or 0) + extra_before * span
+  end
+  redis.call('HSET', KEYS[4], unpack(fields))
+  if now - (tonumber(counters[9]) or 0) >= 5000 then
+    -- Starts in the last 5 to 10 seconds, for the truth of retry_after: the total now, and at two moments before.
+    local window = redis.call('HMGET', KEYS[4], 'window_at', 'window_starts')
+    redis.call('HSET', KEYS[4], 'prev_at', window[1] or now, 'prev_starts', window[2] or 0,
+      'window_at', now, 'window_starts', total_starts)
+  end
   if not counters[1] then
     -- Longer than 64 bytes on purpose: Redis then keeps this hash as a table, and every field is found in one step.
     redis.call('HSET', KEYS[4], 'about',
@@ -244,21 +262,18 @@ if leased ~= leased_before or extra ~= extra_before or starts > 0 or completions
   end
 end
 
-local waiting = redis.call('ZCARD', KEYS[1])
-if waiting == 0 then
-  redis.call('DEL', KEYS[6])
-elseif free > 0 and not blocked and redis.call('LLEN', KEYS[6]) == 0 then
+if starts == 0 and #reply == 2 and n > 0 and free > 0 and not blocked then
+  redis.call('DEL', KEYS[6]) -- nothing waits: whoever sleeps now must not be woken by an old message
+elseif free > 0 and not blocked and redis.call('LLEN', KEYS[6]) == 0 and redis.call('ZCARD', KEYS[1]) > 0 then
   redis.call('LPUSH', KEYS[6], '1')
 end
 
 if #reply == 2 and n > 0 then
   local soonest = now + 1000
-  for key = 7, 8 do
+  for _, key in ipairs({2, 7, 8}) do
     local first = redis.call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')
     soonest = math.min(soonest, tonumber(first[2]) or soonest)
   end
-  local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-  soonest = math.min(soonest, tonumber(first[2]) or soonest)
   reply[1] = math.max(soonest - now, 1)
 end
 return reply

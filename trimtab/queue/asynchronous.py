@@ -90,7 +90,13 @@ class AsyncRequestQueue:
         if not batch:
             return []
         arguments, ids = self.protocol.enqueue(batch)
-        self.protocol.check_accepted(await self._call(self._enqueue, arguments))
+
+        def call(repeated: bool) -> Awaitable[Any]:
+            if repeated:
+                arguments[wire.FRESH] = b"0"
+            return self._link.evaluate(self._enqueue, arguments)
+
+        self.protocol.check_accepted(await persist(call, self.settings.timeout_seconds))
         return ids
 
     async def wait(self, id: str, timeout_seconds: float | None = None) -> bytes:  # noqa: A002 - the public word for it

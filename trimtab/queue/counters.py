@@ -65,9 +65,9 @@ class Counters:
         return cls(
             **{name: int(number(name)) for name in _WHOLE},
             inflight_seconds=number("inflight_ms") / 1000,
-            slots_seconds=number("slots_ms") / 1000,
-            waited_seconds=number("waited_ms") / 1000,
-            service_seconds=number("service_ms") / 1000,
+            slots_seconds=(number("inflight_ms") + number("extra_ms")) / 1000,
+            waited_seconds=number("waited_us") / 1e6,
+            service_seconds=number("service_us") / 1e6,
             at=number("at") / 1000,
             service={int(key[len(prefix) :]): int(value) for key, value in text.items() if key.startswith(prefix)},
         )

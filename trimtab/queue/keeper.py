@@ -130,7 +130,11 @@ class Keeper:
             except redis_errors.NoPermissionError as error:
                 log.warning("not allowed to listen for limits, so a raise is noticed within a second: %s", error)
                 return
-            except redis_errors.RedisError as error:
+            except (
+                redis_errors.RedisError,
+                OSError,
+                ValueError,
+            ) as error:  # ValueError: redis-py, on a closed TLS socket
                 log.info("not listening for limits, trying again: %s", error)
                 stop.wait(1.0)
         link.close()

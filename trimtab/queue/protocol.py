@@ -109,7 +109,7 @@ class Protocol:
         self.default_limit = _number(settings.default_limit)
         self.lease_ms = _number(settings.lease_seconds * 1000)
         self.aging_us = _number(settings.priority_seconds * 1e6)
-        self._enqueue_head = [self.default_limit, _number(settings.max_length or 0), self.aging_us]
+        self._enqueue_head = [self.default_limit, _number(settings.max_length or 0), self.aging_us, b"1"]
         self._next_head = [
             self.lease_ms,
             self.default_limit,
@@ -125,6 +125,8 @@ class Protocol:
         if len(requests) > MAX_BATCH:
             raise ValueError(f"{len(requests)} requests in one call; at most {MAX_BATCH}")
         arguments = self._enqueue_head.copy()
+        if any(request.id is not None for request in requests):
+            arguments[FRESH] = b"0"
         ids = []
         for request in requests:
             given = request.id
@@ -180,6 +182,8 @@ class Protocol:
         return self.failure(job, f"{type(error).__name__}: {error}", retry=True, after_seconds=None)
 
 
+FRESH = 3
+"""Where the arguments of `enqueue` say that no id can be known yet. Taken back before the same call goes out again."""
 REPEATED = 7
 """Where the arguments of `next` say that the reply to the same call was lost."""
 
@@ -237,7 +241,9 @@ def inspection(reply: Any) -> Inspection:
     if counters.at:
         span = max(0.0, now / 1000 - counters.at)
         fields[b"inflight_ms"] = repr(1000 * (counters.inflight_seconds + leases * span)).encode()
-        fields[b"slots_ms"] = repr(1000 * (counters.slots_seconds + slots * span)).encode()
+        fields[b"extra_ms"] = repr(
+            1000 * (counters.slots_seconds - counters.inflight_seconds + counters.extra * span)
+        ).encode()
         fields[b"at"] = b"%d" % now
         counters = Counters.parse(fields)
     return Inspection(

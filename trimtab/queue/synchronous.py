@@ -108,7 +108,13 @@ class RequestQueue:
         if not batch:
             return []
         arguments, ids = self.protocol.enqueue(batch)
-        self.protocol.check_accepted(self._call(self._enqueue, arguments))
+
+        def call(repeated: bool) -> Any:
+            if repeated:
+                arguments[wire.FRESH] = b"0"
+            return self._link.evaluate(self._enqueue, arguments)
+
+        self.protocol.check_accepted(persist(call, self.settings.timeout_seconds))
         return ids
 
     def wait(self, id: str, timeout_seconds: float | None = None) -> bytes:  # noqa: A002 - the public word for it
