@@ -143,11 +143,11 @@ class AsyncRequestQueue:
 
     async def complete(self, job: Job, result: bytes = b"", *, take: int = 0) -> list[Job]:
         """Settle a job with its result and, in the same round trip, take the next ones. Raises LeaseLost."""
-        return await self.settle([(b"done", job, result)], take=take)
+        return await self.settle([wire.done(job, result)], take=take)
 
     async def complete_many(self, results: Iterable[tuple[Job, bytes]], *, take: int = 0) -> list[Job]:
         """The same for several jobs. LeaseLost names the lost ones; the others are settled all the same."""
-        return await self.settle([(b"done", job, result) for job, result in results], take=take)
+        return await self.settle([wire.done(job, result) for job, result in results], take=take)
 
     async def fail(
         self, job: Job, reason: str = "failed", *, retry: bool = True, after_seconds: float | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trimtab.errors import QueueUnavailable
 from trimtab.queue.job import Job
-from trimtab.queue.protocol import MAX_BATCH, Settlement
+from trimtab.queue.protocol import MAX_BATCH, Settlement, done
 from trimtab.queue.worker import DOWN_PAUSE_SECONDS
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class _Crew:
 
     async def _handle(self, job: Job) -> None:
         try:
-            outcome: Settlement = (b"done", job, await self.handler(job) or b"")
+            outcome = done(job, await self.handler(job))
         except asyncio.CancelledError:
             self.settled.append(self.queue.protocol.failure(job, "the worker was interrupted", True, 0.0))
             raise

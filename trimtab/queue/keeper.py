@@ -17,25 +17,12 @@ from redis import Redis, RedisCluster
 from redis import exceptions as redis_errors
 
 from trimtab.queue.job import Job
-from trimtab.queue.link import connect
+from trimtab.queue.link import CALL_SECONDS, connect
 from trimtab.queue.protocol import MAX_BATCH, Protocol, Settlement, script
 
 log = logging.getLogger("trimtab.queue")
 
 RENEWALS_PER_LEASE = 3
-
-
-def own_client(redis: str | Redis | RedisCluster, socket_timeout: float) -> Any:
-    """A client with connections of its own and short patience. A cluster's or Sentinel's pool is shared: it has many."""
-    if isinstance(redis, str):
-        return Redis.from_url(
-            redis,
-            socket_timeout=socket_timeout,
-            socket_connect_timeout=socket_timeout,
-            health_check_interval=0,
-            protocol=2,
-        )
-    return redis
 
 
 class Keeper:
@@ -93,7 +80,7 @@ class Keeper:
 
     def _renew(self, stop: threading.Event) -> None:
         interval = self._protocol.settings.lease_seconds / RENEWALS_PER_LEASE
-        link = connect(own_client(self._redis, min(2.0, interval)), self._protocol.all_keys)
+        link = connect(self._redis, self._protocol.all_keys, min(CALL_SECONDS, interval))
         pause = interval
         while not stop.wait(pause):
             try:
@@ -118,8 +105,8 @@ class Keeper:
                     log.warning("lease lost: %s", job)
 
     def _listen(self, stop: threading.Event) -> None:
-        client = own_client(self._redis, 2.0)
-        link = connect(client, self._protocol.all_keys)
+        link = connect(self._redis, self._protocol.all_keys)
+        client: Any = link.client
         while not stop.is_set():
             try:
                 with contextlib.closing(client.pubsub(ignore_subscribe_messages=True)) as channel:

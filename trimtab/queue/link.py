@@ -61,8 +61,9 @@ def explain(error: Exception) -> QueueUnavailable:
 class DirectLink:
     """Over the connections of a plain `redis.Redis`."""
 
-    def __init__(self, client: Redis, keys: Sequence[bytes]) -> None:
+    def __init__(self, client: Redis, keys: Sequence[bytes], *, owned: bool = False) -> None:
         self.client = client
+        self._owned = owned
         self._pool: Any = client.connection_pool
         self._keys = pack([b"%d" % len(keys), *keys])
         self._fixed = 3 + len(keys)
@@ -121,9 +122,11 @@ class DirectLink:
         return self._exchange(packed, block_seconds=seconds) is not None
 
     def close(self) -> None:
-        """Give the connections back, closed. The client stays usable."""
+        """Give the connections back, closed. A client of the caller's stays usable."""
         while self._idle:
             self._drop(self._idle.pop())
+        if self._owned:
+            self.client.close()
 
 
 class ClusterLink:
@@ -153,10 +156,10 @@ class ClusterLink:
 Link = DirectLink | ClusterLink
 
 
-def connect(redis: str | Redis | RedisCluster, keys: Sequence[bytes]) -> Link:
+def connect(redis: str | Redis | RedisCluster, keys: Sequence[bytes], socket_timeout: float = CALL_SECONDS) -> Link:
     """A link over an URL or a client of the caller's."""
     if isinstance(redis, str):
-        redis = from_url(redis)
+        return DirectLink(from_url(redis, socket_timeout), keys, owned=True)
     if isinstance(redis, RedisCluster):
         return ClusterLink(redis, keys)
     if isinstance(redis, Redis):

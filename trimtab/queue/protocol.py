@@ -169,9 +169,9 @@ class Protocol:
     def failure(self, job: Job, reason: str, retry: bool, after_seconds: float | None) -> Settlement:
         """How to settle an attempt that failed."""
         if not retry:
-            return b"dead", job, reason.encode()
+            return b"dead", job, reason.encode(errors="replace")
         delay = self.settings.backoff(job.attempt) if after_seconds is None else after_seconds
-        return b"retry", job, f"{max(0, math.ceil(delay * 1000))}:{reason}".encode()
+        return b"retry", job, f"{max(0, math.ceil(delay * 1000))}:{reason}".encode(errors="replace")
 
     def outcome(self, job: Job, error: Exception) -> Settlement:
         """How to settle a request whose handler raised."""
@@ -186,6 +186,17 @@ FRESH = 3
 """Where the arguments of `enqueue` say that no id can be known yet. Taken back before the same call goes out again."""
 REPEATED = 7
 """Where the arguments of `next` say that the reply to the same call was lost."""
+
+
+def done(job: Job, result: bytes | None) -> Settlement:
+    """How to settle a request with its result.
+
+    Raises:
+        TypeError: the result is neither bytes nor None.
+    """
+    if result is not None and not isinstance(result, bytes):
+        raise TypeError(f"a result must be bytes or None, not {type(result).__name__}; to_json() makes some")
+    return b"done", job, result or b""
 
 
 def jobs(reply: Any) -> list[Job]:

@@ -183,11 +183,11 @@ class RequestQueue:
         Raises:
             LeaseLost: another worker has the request by now; this result was dropped, nothing was taken.
         """
-        return self.settle([(b"done", job, result)], take=take)
+        return self.settle([wire.done(job, result)], take=take)
 
     def complete_many(self, results: Iterable[tuple[Job, bytes]], *, take: int = 0) -> list[Job]:
         """The same for several jobs. LeaseLost names the lost ones; the others are settled all the same."""
-        return self.settle([(b"done", job, result) for job, result in results], take=take)
+        return self.settle([wire.done(job, result) for job, result in results], take=take)
 
     def fail(self, job: Job, reason: str = "failed", *, retry: bool = True, after_seconds: float | None = None) -> None:
         """Settle a job as failed: tried again after a back-off until `max_attempts`, or with `retry=False` a dead letter."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trimtab.errors import QueueUnavailable
 from trimtab.queue.job import Job
-from trimtab.queue.protocol import MAX_BATCH, Settlement
+from trimtab.queue.protocol import MAX_BATCH, Settlement, done
 
 if TYPE_CHECKING:
     from trimtab.queue.synchronous import RequestQueue
@@ -98,7 +98,7 @@ def _handle(
     while jobs and not stop.is_set():
         job = jobs.pop()
         try:
-            settled.append((b"done", job, handler(job) or b""))
+            settled.append(done(job, handler(job)))
         except Exception as error:  # noqa: BLE001 - the handler's failure is this request's, not the worker's
             settled.append(queue.protocol.outcome(job, error))
         except BaseException:

@@ -126,17 +126,21 @@ def test_what_a_handler_raises_decides_what_becomes_of_its_request(make_sync):
             raise Retry("warming up", after_seconds=0)
         if job.payload == b"bug":
             raise KeyError("oops")
+        if job.payload == b"text":
+            return "not bytes"
         if job.payload == b"end":
             stop.set()
+        return None
 
-    queue.enqueue_many([b"reject", b"retry", b"bug"])
+    queue.enqueue_many([b"reject", b"retry", b"bug", b"text"])
     queue.enqueue(b"end", priority=-100)
     queue.work(handler, batch=2, stop=stop)
     assert {letter.payload: letter.reason for letter in queue.dead_letters()} == {
         b"reject": "no model of that name",
         b"bug": "KeyError: 'oops'",
+        b"text": "TypeError: a result must be bytes or None, not str; to_json() makes some",
     }
-    assert sorted(tries) == [b"bug", b"bug", b"end", b"reject", b"retry", b"retry"]
+    assert sorted(tries) == [b"bug", b"bug", b"end", b"reject", b"retry", b"retry", b"text", b"text"]
 
 
 def test_asyncio_workers_run_side_by_side_and_stop_cleanly(server, policy):
