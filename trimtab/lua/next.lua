@@ -6,7 +6,8 @@
 --   dead  value = reason          back   value unused: returned unstarted, the attempt is not counted
 -- Reply: {wait_ms, flags, lease, payload, lease, payload, ...}; one flag per settled lease, 1 settled, 0 the lease was lost;
 --   wait_ms: nothing was taken, and by then something may be (a lease, a delay or a deadline ends)
-local time = redis.call('TIME')
+local call = redis.call
+local time = call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
 local n = tonumber(ARGV[1])
@@ -15,9 +16,9 @@ local aging_us = tonumber(ARGV[6])
 local LEASE = '^(%d+):(%w+):(%d+):(%d+):(%d+):(%-?%d+):(%d+):(%d+):(.*)$'
 local TICKET = '^(%d+):(%d+):(%-?%d+):(%d+):(%d+):(.*)$'
 
-local counters = redis.call('HMGET', KEYS[4], 'at', 'inflight_ms', 'extra_ms', 'extra', 'starts', 'completions', 'waited_us',
+local counters = call('HMGET', KEYS[4], 'at', 'inflight_ms', 'extra_ms', 'extra', 'starts', 'completions', 'waited_us',
   'service_us', 'window_at', 'results_slot', 'swept_at')
-local leased = redis.call('ZCARD', KEYS[2])
+local leased = call('ZCARD', KEYS[2])
 local extra = leased > 0 and tonumber(counters[4]) or 0 -- no lease, no cost: the sum heals itself
 local leased_before, extra_before = leased, extra
 local completions, service_us = 0, 0
@@ -29,7 +30,7 @@ for i = 9, #ARGV, 3 do
   local verb, lease, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local start, nonce, charged, id = string.match(lease, '^(%d+):(%w+):(%d+):%d+:%d+:%-?%d+:%d+:%d+:(.*)$')
   local flag = '0'
-  if start and redis.call('ZREM', KEYS[2], lease) == 1 then
+  if start and call('ZREM', KEYS[2], lease) == 1 then
     flag = '1'
     leased = leased - 1
     extra = extra - (charged - 1)
@@ -38,29 +39,29 @@ for i = 9, #ARGV, 3 do
       completions = completions + 1
       service_us = service_us + spent
       local bucket = math.min(math.max(math.ceil(math.log(spent / 1000) * 5.770780163555854), 0), 80)
-      redis.call('HINCRBY', KEYS[4], 'service:' .. bucket, 1)
+      call('HINCRBY', KEYS[4], 'service:' .. bucket, 1)
       ended[#ended + 1] = {id, 'done', start .. ':' .. nonce, value}
     elseif verb == 'back' then
       local _, _, _, _, _, priority, deadline, enqueued = string.match(lease, LEASE)
-      redis.call('ZADD', KEYS[1], enqueued - priority * aging_us, string.match(lease, '^%d+:%w+:%d+:(.*)$'))
+      call('ZADD', KEYS[1], enqueued - priority * aging_us, string.match(lease, '^%d+:%w+:%d+:(.*)$'))
       if deadline ~= '0' then
-        redis.call('ZADD', KEYS[8], deadline, string.match(lease, '^%d+:%w+:%d+:(.*)$'))
+        call('ZADD', KEYS[8], deadline, string.match(lease, '^%d+:%w+:%d+:(.*)$'))
       end
-      redis.call('HINCRBY', KEYS[4], 'released', 1)
+      call('HINCRBY', KEYS[4], 'released', 1)
     else
       local _, _, _, attempt, cost, priority, deadline, enqueued = string.match(lease, LEASE)
       local delay, reason = 0, value
       if verb == 'retry' then
         delay, reason = string.match(value, '^(%d+):(.*)$')
       end
-      redis.call('HINCRBY', KEYS[4], 'failures', 1)
+      call('HINCRBY', KEYS[4], 'failures', 1)
       failed[#failed + 1] = {tonumber(attempt), cost, priority, deadline, enqueued, id, reason, tonumber(delay), verb == 'dead'}
     end
   elseif start and verb == 'done' then
     -- The same completion again, because its reply was lost, is no lost lease.
     local stamp = 'done ' .. start .. ':' .. nonce .. '\n'
     for slot = 11, 12 do
-      local known = redis.call('HGET', KEYS[slot], id)
+      local known = call('HGET', KEYS[slot], id)
       if known and string.sub(known, 1, #stamp) == stamp then
         flag = '1'
       end
@@ -72,10 +73,10 @@ end
 -- What time has brought: leases, delays and deadlines that have ended; of each at most 100 a call, and at most each 10 ms.
 local sweep = math.abs(now - (tonumber(counters[11]) or 0)) >= 10
 if sweep then
-  local expired_leases = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)
+  local expired_leases = call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)
   if #expired_leases > 0 then
     for _, lease in ipairs(expired_leases) do
-      redis.call('ZREM', KEYS[2], lease)
+      call('ZREM', KEYS[2], lease)
       leased = leased - 1
       local _, _, charged, attempt, cost, priority, deadline, enqueued, id = string.match(lease, LEASE)
       if charged then
@@ -84,48 +85,48 @@ if sweep then
           'the worker was lost: its lease ran out on attempt ' .. attempt, 0}
       end
     end
-    redis.call('HINCRBY', KEYS[4], 'lost', #expired_leases)
+    call('HINCRBY', KEYS[4], 'lost', #expired_leases)
   end
 end
 
 for _, f in ipairs(failed) do
   local attempt, id = f[1], f[6]
   if f[9] or attempt >= max_attempts then
-    redis.call('ZADD', KEYS[9], now, id)
-    redis.call('HSET', KEYS[10], id, attempt .. ':' .. f[2] .. ':' .. f[3] .. ':0:' .. f[5] .. '\n' .. f[7])
-    redis.call('HINCRBY', KEYS[4], 'dead', 1)
+    call('ZADD', KEYS[9], now, id)
+    call('HSET', KEYS[10], id, attempt .. ':' .. f[2] .. ':' .. f[3] .. ':0:' .. f[5] .. '\n' .. f[7])
+    call('HINCRBY', KEYS[4], 'dead', 1)
     ended[#ended + 1] = {id, 'dead', '', f[7]}
   else
     local ticket = (attempt + 1) .. ':' .. f[2] .. ':' .. f[3] .. ':' .. f[4] .. ':' .. f[5] .. ':' .. id
     if f[8] > 0 then
-      redis.call('ZADD', KEYS[7], now + f[8], ticket)
+      call('ZADD', KEYS[7], now + f[8], ticket)
     else
-      redis.call('ZADD', KEYS[1], f[5] - f[3] * aging_us, ticket)
+      call('ZADD', KEYS[1], f[5] - f[3] * aging_us, ticket)
     end
     if f[4] ~= '0' then
-      redis.call('ZADD', KEYS[8], f[4], ticket)
+      call('ZADD', KEYS[8], f[4], ticket)
     end
-    redis.call('HINCRBY', KEYS[4], 'retries', 1)
+    call('HINCRBY', KEYS[4], 'retries', 1)
   end
 end
 
 if sweep then
-  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now, 'LIMIT', 0, 100)) do
+  for _, ticket in ipairs(call('ZRANGEBYSCORE', KEYS[7], '-inf', now, 'LIMIT', 0, 100)) do
     local _, _, priority, _, enqueued = string.match(ticket, TICKET)
-    redis.call('ZREM', KEYS[7], ticket)
-    redis.call('ZADD', KEYS[1], enqueued - priority * aging_us, ticket)
+    call('ZREM', KEYS[7], ticket)
+    call('ZADD', KEYS[1], enqueued - priority * aging_us, ticket)
   end
 
-  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', KEYS[8], '-inf', now, 'LIMIT', 0, 100)) do
-    redis.call('ZREM', KEYS[8], ticket)
-    if redis.call('ZREM', KEYS[1], ticket) + redis.call('ZREM', KEYS[7], ticket) > 0 then
+  for _, ticket in ipairs(call('ZRANGEBYSCORE', KEYS[8], '-inf', now, 'LIMIT', 0, 100)) do
+    call('ZREM', KEYS[8], ticket)
+    if call('ZREM', KEYS[1], ticket) + call('ZREM', KEYS[7], ticket) > 0 then
       ended[#ended + 1] = {string.match(ticket, '^%d+:%d+:%-?%d+:%d+:%d+:(.*)$'), 'expired', '', ''}
     end
   end
 end
 
 local default_limit = tonumber(ARGV[3])
-local limit = tonumber(redis.call('GET', KEYS[5]) or default_limit) or default_limit
+local limit = tonumber(call('GET', KEYS[5]) or default_limit) or default_limit
 if limit < 0 then
   limit = default_limit
 end
@@ -137,19 +138,19 @@ local expiry = now + tonumber(ARGV[2])
 
 if n > 0 and ARGV[8] == '1' then
   -- The lost reply may have carried leases: they bear this call's nonce, so hand out the same ones again.
-  for _, lease in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  for _, lease in ipairs(call('ZRANGE', KEYS[2], 0, -1)) do
     local _, nonce, _, _, _, _, _, _, id = string.match(lease, LEASE)
     if nonce == ARGV[7] then
-      redis.call('ZADD', KEYS[2], expiry, lease)
+      call('ZADD', KEYS[2], expiry, lease)
       reply[#reply + 1] = lease
-      reply[#reply + 1] = redis.call('HGET', KEYS[3], id) or ''
+      reply[#reply + 1] = call('HGET', KEYS[3], id) or ''
       n = 0
     end
   end
 end
 
 while n > 0 and free > 0 and not blocked do
-  local popped = redis.call('ZPOPMIN', KEYS[1], math.min(n, free))
+  local popped = call('ZPOPMIN', KEYS[1], math.min(n, free))
   if #popped == 0 then
     break
   end
@@ -160,10 +161,10 @@ while n > 0 and free > 0 and not blocked do
     local charged = cost == '1' and 1 or math.min(tonumber(cost), limit)
     if blocked or charged > free then
       blocked = true -- strictly in order: a cheap request behind must not starve a dear one
-      redis.call('ZADD', KEYS[1], popped[i + 1], ticket)
+      call('ZADD', KEYS[1], popped[i + 1], ticket)
     else
       if deadline ~= '0' then
-        redis.call('ZREM', KEYS[8], ticket)
+        call('ZREM', KEYS[8], ticket)
       end
       if deadline ~= '0' and tonumber(deadline) <= now then
         ended[#ended + 1] = {id, 'expired', '', ''}
@@ -178,8 +179,8 @@ while n > 0 and free > 0 and not blocked do
     end
   end
   if #ids > 0 then
-    redis.call('ZADD', KEYS[2], unpack(leases))
-    local payloads = redis.call('HMGET', KEYS[3], unpack(ids))
+    call('ZADD', KEYS[2], unpack(leases))
+    local payloads = call('HMGET', KEYS[3], unpack(ids))
     for i = 1, #ids do
       reply[#reply + 1] = leases[2 * i]
       reply[#reply + 1] = payloads[i] or ''
@@ -196,13 +197,13 @@ if #ended > 0 then
   local known = tonumber(counters[10]) or 0
   if slot ~= known then
     -- Two hashes take turns, so that a result lives one to two TTLs and dropping them is one UNLINK.
-    redis.call('UNLINK', KEYS[11 + slot % 2])
+    call('UNLINK', KEYS[11 + slot % 2])
     if slot ~= known + 1 then
-      redis.call('UNLINK', KEYS[12 - slot % 2])
+      call('UNLINK', KEYS[12 - slot % 2])
     end
   end
   local results, gone = {}, {}
-  local waiters = redis.call('EXISTS', KEYS[13]) == 1
+  local waiters = call('EXISTS', KEYS[13]) == 1
   for _, e in ipairs(ended) do
     local id, state = e[1], e[2]
     results[#results + 1] = id
@@ -211,19 +212,19 @@ if #ended > 0 then
       gone[#gone + 1] = id
     end
     if state == 'expired' then
-      redis.call('HINCRBY', KEYS[4], 'expired', 1)
+      call('HINCRBY', KEYS[4], 'expired', 1)
     end
-    if waiters and redis.call('SREM', KEYS[13], id) == 1 then
-      redis.call('PUBLISH', KEYS[13] .. ':' .. id, state)
+    if waiters and call('SREM', KEYS[13], id) == 1 then
+      call('PUBLISH', KEYS[13] .. ':' .. id, state)
     end
   end
-  redis.call('HSET', KEYS[11 + slot % 2], unpack(results))
+  call('HSET', KEYS[11 + slot % 2], unpack(results))
   if slot ~= known then
-    redis.call('PEXPIREAT', KEYS[11 + slot % 2], (slot + 3) * ttl)
-    redis.call('HSET', KEYS[4], 'results_slot', slot)
+    call('PEXPIREAT', KEYS[11 + slot % 2], (slot + 3) * ttl)
+    call('HSET', KEYS[4], 'results_slot', slot)
   end
   if #gone > 0 then
-    redis.call('HDEL', KEYS[3], unpack(gone))
+    call('HDEL', KEYS[3], unpack(gone))
   end
 end
 
@@ -231,9 +232,12 @@ if leased ~= leased_before or extra ~= extra_before or starts > 0 or completions
   -- In flight was constant since the last write, so the integral over that time is exact.
   local span = math.max(now - (tonumber(counters[1]) or now), 0)
   local total_starts = (tonumber(counters[5]) or 0) + starts
-  local fields = {'at', now, 'swept_at', sweep and now or counters[11],
-    'inflight_ms', (tonumber(counters[2]) or 0) + leased_before * span}
-  local size = 6
+  local fields = {'at', now, 'inflight_ms', (tonumber(counters[2]) or 0) + leased_before * span}
+  local size = 4
+  if sweep then
+    fields[5], fields[6] = 'swept_at', now
+    size = 6
+  end
   if starts > 0 then
     fields[size + 1], fields[size + 2] = 'starts', total_starts
     fields[size + 3], fields[size + 4] = 'waited_us', (tonumber(counters[7]) or 0) + waited_us
@@ -248,30 +252,30 @@ if leased ~= leased_before or extra ~= extra_before or starts > 0 or completions
     fields[size + 1], fields[size + 2] = 'extra', extra
     fields[size + 3], fields[size + 4] = 'extra_ms', (tonumber(counters[3]) or 0) + extra_before * span
   end
-  redis.call('HSET', KEYS[4], unpack(fields))
+  call('HSET', KEYS[4], unpack(fields))
   if now - (tonumber(counters[9]) or 0) >= 5000 then
     -- Starts in the last 5 to 10 seconds, for the truth of retry_after: the total now, and at two moments before.
-    local window = redis.call('HMGET', KEYS[4], 'window_at', 'window_starts')
-    redis.call('HSET', KEYS[4], 'prev_at', window[1] or now, 'prev_starts', window[2] or 0,
+    local window = call('HMGET', KEYS[4], 'window_at', 'window_starts')
+    call('HSET', KEYS[4], 'prev_at', window[1] or now, 'prev_starts', window[2] or 0,
       'window_at', now, 'window_starts', total_starts)
   end
   if not counters[1] then
     -- Longer than 64 bytes on purpose: Redis then keeps this hash as a table, and every field is found in one step.
-    redis.call('HSET', KEYS[4], 'about',
+    call('HSET', KEYS[4], 'about',
       'Counters of a Trimtab request queue; the layout is documented in docs/queue.md, layout 1.')
   end
 end
 
 if starts == 0 and #reply == 2 and n > 0 and free > 0 and not blocked then
-  redis.call('DEL', KEYS[6]) -- nothing waits: whoever sleeps now must not be woken by an old message
-elseif free > 0 and not blocked and redis.call('LLEN', KEYS[6]) == 0 and redis.call('ZCARD', KEYS[1]) > 0 then
-  redis.call('LPUSH', KEYS[6], '1')
+  call('DEL', KEYS[6]) -- nothing waits: whoever sleeps now must not be woken by an old message
+elseif free > 0 and not blocked and call('LLEN', KEYS[6]) == 0 and call('ZCARD', KEYS[1]) > 0 then
+  call('LPUSH', KEYS[6], '1')
 end
 
 if #reply == 2 and n > 0 then
   local soonest = now + 1000
   for _, key in ipairs({2, 7, 8}) do
-    local first = redis.call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')
+    local first = call('ZRANGE', KEYS[key], 0, 0, 'WITHSCORES')
     soonest = math.min(soonest, tonumber(first[2]) or soonest)
   end
   reply[1] = math.max(soonest - now, 1)
