@@ -216,6 +216,18 @@ def test_a_full_queue_refuses_all_or_nothing_and_says_when_to_return(make):
     assert queue.inspect().counters.refused == 3
 
 
+def test_retry_after_is_the_time_that_the_recent_starts_promise(make, redis):
+    queue = make(max_length=10)
+    queue.enqueue_many([b""] * 10)
+    seconds, microseconds = redis.time()
+    ten_seconds_ago = seconds * 1000 + microseconds // 1000 - 10_000
+    redis.hset(queue.protocol.keys.counters, mapping={"prev_at": ten_seconds_ago, "prev_starts": 900, "starts": 1000})
+    with pytest.raises(QueueFull) as full:
+        queue.enqueue_many([b""] * 5)
+    assert full.value.retry_after_seconds == pytest.approx(0.5, abs=0.1), "five places at ten starts a second"
+    assert full.value.depth == 10
+
+
 def test_released_work_keeps_its_place_and_its_attempts(make):
     queue = make()
     queue.enqueue_many([Request(b"1", deadline=60), Request(b"2")])

@@ -133,7 +133,7 @@ def test_tls(tmp_path):
 
 
 def test_a_user_with_the_documented_rights_and_no_others(redis, server):
-    rights = "~trimtab:{models/acl}:* &trimtab:{models/acl}:* -@all +@connection +@scripting +@pubsub +@hash +@sortedset +@list +@set"
+    rights = "~trimtab:{models/acl}:* &trimtab:{models/acl}:* -@all +@connection +eval +evalsha +@pubsub +@hash +@sortedset +@list +@set"
     redis.execute_command(
         "ACL SETUSER",
         "worker",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis as AsyncRedis
 
+import trimtab
 from trimtab import RequestQueue
 from trimtab.contract import Keys
 from trimtab.errors import QueueUnavailable, RequestDead
@@ -177,6 +178,12 @@ def test_calls_are_repeated_while_that_can_help(errors, tries, fails):
     else:
         assert run() == "reply"
     assert seen == [False, *[True] * (tries - 1)]
+
+
+def test_all_public_names_can_be_imported():
+    assert all(getattr(trimtab, name) is not None for name in trimtab.__all__)
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = trimtab.no_such
 
 
 def test_importing_the_library_imports_no_redis_and_no_controller():
