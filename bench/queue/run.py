@@ -63,10 +63,9 @@ class Pair:
     """A producer and a worker, started and warm."""
 
     def __init__(self, system: System, python: str, url: str, folder: Path) -> None:
-        self.out = folder / f"{system.script}.out"
+        self.out = folder / f"{system.name.split('/', maxsplit=1)[0]}.out"
         self.out.write_bytes(b"")
         self.client = Redis.from_url(url)
-        self.client.flushall()
         environment = {**os.environ, **system.options, "BENCH_URL": url, "BENCH_OUT": str(self.out)}
         environment["PYTHONPATH"] = str(PEERS)
         log = (folder / f"{system.script}.log").open("ab")
@@ -113,6 +112,17 @@ class Pair:
             latency_p50_ms=statistics.median(waits),
             latency_p95_ms=waits[int(0.95 * (len(waits) - 1))],
         )
+
+    def pause(self) -> None:
+        """Stand still while others are measured."""
+        for process in self.processes:
+            os.killpg(process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on, warm: whoever backed off while idle has come back before anything is measured."""
+        for process in self.processes:
+            os.killpg(process.pid, signal.SIGCONT)
+        self.run(20, timeout_seconds=30)
 
     def close(self) -> None:
         for process in self.processes:

@@ -24,7 +24,7 @@ FORMS = ("threads", "batch", "asyncio")
 class Workers:
     """Worker processes. All of them end with the context, whatever happens."""
 
-    def __init__(self, folder: Path, url: str, policy: str, lease_seconds: float, job_seconds: float = 0.02) -> None:
+    def __init__(self, folder: Path, url: str, policy: str, lease_seconds: float, job_seconds: float = 0.1) -> None:
         self.arguments = [url, policy, str(lease_seconds), str(job_seconds)]
         self.log = folder / "workers.log"
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -64,9 +64,11 @@ class Watch:
 
     def _run(self) -> None:
         slots, change_at = 0, 0.0
+        limits = {self.queue.settings.default_limit, self.limit}
         while not self.stop.is_set():
             try:
                 if time.monotonic() >= change_at:
+                    limits.add(self.limit)
                     self.queue.set_limit(self.limit)
                     self.limit = random.choice([1, 2, 3, 5, 8])
                     change_at = time.monotonic() + 1.0
@@ -74,10 +76,10 @@ class Watch:
             except QueueError:
                 continue  # Redis is down just now
             self.samples += 1
-            # The limit was constant since the last sample: more slots than both it and then is a start above the limit.
-            if seen.slots_in_use > max(seen.limit, slots):
+            # More slots than then, and than any limit since then, is a start above the limit.
+            if seen.slots_in_use > max(slots, *limits, seen.limit):
                 self.over.append((slots, seen.slots_in_use, seen.limit))
-            slots = seen.slots_in_use
+            slots, limits = seen.slots_in_use, {seen.limit}
             self.stop.wait(0.002)
 
     def __enter__(self):
@@ -100,7 +102,7 @@ def produce(queue: RequestQueue, stop: threading.Event, acknowledged: list[str])
                 payload, id=name, cost=random.choice([1, 1, 2, 9]), priority=random.randint(-1, 1), deadline=deadline
             )
             acknowledged.append(name)
-        stop.wait(0.02)
+        stop.wait(0.05)
 
 
 def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str, float]:

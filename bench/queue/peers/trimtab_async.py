@@ -15,7 +15,7 @@ async def handler(job):
 
 
 async def main():
-    async with AsyncRequestQueue("bench/async", redis=URL, max_length=None, default_limit=100) as queue:
+    async with AsyncRequestQueue(f"bench/async-{batch}", redis=URL, max_length=None, default_limit=100) as queue:
         if ROLE == "produce":
             many = (lambda sent: queue.enqueue_many([value.encode() for value in sent])) if batch > 1 else None
             await aproduce(lambda sent: queue.enqueue(sent.encode()), many)

@@ -7,7 +7,7 @@ from common import ROLE, URL, produce, record
 from trimtab import RequestQueue
 
 batch = int(os.environ.get("BENCH_BATCH", "1"))
-queue = RequestQueue("bench/sync", redis=URL, max_length=None, default_limit=100)
+queue = RequestQueue(f"bench/sync-{batch}", redis=URL, max_length=None, default_limit=100)
 if ROLE == "produce":
     many = (lambda sent: queue.enqueue_many([value.encode() for value in sent])) if batch > 1 else None
     produce(lambda sent: queue.enqueue(sent.encode()), many)
