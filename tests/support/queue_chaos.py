@@ -24,7 +24,7 @@ FORMS = ("threads", "batch", "asyncio")
 class Workers:
     """Worker processes. All of them end with the context, whatever happens."""
 
-    def __init__(self, folder: Path, url: str, policy: str, lease_seconds: float, job_seconds: float = 0.1) -> None:
+    def __init__(self, folder: Path, url: str, policy: str, lease_seconds: float, job_seconds: float = 0.3) -> None:
         self.arguments = [url, policy, str(lease_seconds), str(job_seconds)]
         self.log = folder / "workers.log"
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -70,7 +70,7 @@ class Watch:
                 if time.monotonic() >= change_at:
                     limits.add(self.limit)
                     self.queue.set_limit(self.limit)
-                    self.limit = random.choice([1, 2, 3, 5, 8])
+                    self.limit = random.choice([3, 6, 10, 16, 24])
                     change_at = time.monotonic() + 1.0
                 seen = self.queue.inspect()
             except QueueError:
