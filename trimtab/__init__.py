@@ -9,11 +9,54 @@ from trimtab._version import __version__
 
 if TYPE_CHECKING:
     from trimtab.balancer import AsyncBalancer, Balancer
-    from trimtab.errors import NoEndpoints
+    from trimtab.errors import (
+        LeaseLost,
+        NoEndpoints,
+        QueueError,
+        QueueFull,
+        QueueUnavailable,
+        RequestDead,
+        RequestExpired,
+        TrimtabError,
+        UnknownRequest,
+        WaitTimedOut,
+    )
+    from trimtab.queue import AsyncRequestQueue, RequestQueue
 
-__all__ = ["AsyncBalancer", "Balancer", "NoEndpoints", "__version__"]
+__all__ = [
+    "AsyncBalancer",
+    "AsyncRequestQueue",
+    "Balancer",
+    "LeaseLost",
+    "NoEndpoints",
+    "QueueError",
+    "QueueFull",
+    "QueueUnavailable",
+    "RequestDead",
+    "RequestExpired",
+    "RequestQueue",
+    "TrimtabError",
+    "UnknownRequest",
+    "WaitTimedOut",
+    "__version__",
+]
 
-_HOMES = {"AsyncBalancer": "trimtab.balancer", "Balancer": "trimtab.balancer", "NoEndpoints": "trimtab.errors"}
+_HOMES = {
+    "AsyncBalancer": "trimtab.balancer",
+    "AsyncRequestQueue": "trimtab.queue",
+    "Balancer": "trimtab.balancer",
+    "RequestQueue": "trimtab.queue",
+    "LeaseLost": "trimtab.errors",
+    "NoEndpoints": "trimtab.errors",
+    "QueueError": "trimtab.errors",
+    "QueueFull": "trimtab.errors",
+    "QueueUnavailable": "trimtab.errors",
+    "RequestDead": "trimtab.errors",
+    "RequestExpired": "trimtab.errors",
+    "TrimtabError": "trimtab.errors",
+    "UnknownRequest": "trimtab.errors",
+    "WaitTimedOut": "trimtab.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -62,19 +62,84 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
-    """The keys of one request queue, all in its policy's hash slot."""
+    """The keys of one request queue, all in its policy's hash slot. docs/queue.md describes what they hold, byte by byte.
+
+    A ticket is `attempt:cost:priority:deadline_ms:enqueued_us:id`; a lease is `start_us:nonce:charged:` and the ticket.
+    """
 
     prefix: str
 
     @property
     def waiting(self) -> str:
-        """Sorted set of waiting request ids."""
+        """Sorted set: ticket -> enqueued_us less the priority's head start. Its size is the backlog."""
         return f"{self.prefix}:waiting"
 
     @property
     def leases(self) -> str:
-        """Sorted set: request id -> lease expiry. Its size is the number of requests in flight."""
+        """Sorted set: lease -> its expiry, ms. Its size is the number of requests in flight."""
         return f"{self.prefix}:leases"
+
+    @property
+    def requests(self) -> str:
+        """Hash: request id -> payload, until the request is done or expired, or purged from the dead letters."""
+        return f"{self.prefix}:requests"
+
+    @property
+    def counters(self) -> str:
+        """Hash: exact counters; `trimtab.queue.Counters` reads them."""
+        return f"{self.prefix}:counters"
+
+    @property
+    def wake(self) -> str:
+        """List of at most one element: an idle worker blocks on it."""
+        return f"{self.prefix}:wake"
+
+    @property
+    def delayed(self) -> str:
+        """Sorted set: ticket -> when it may be tried again, ms."""
+        return f"{self.prefix}:delayed"
+
+    @property
+    def deadlines(self) -> str:
+        """Sorted set: ticket -> deadline, ms; only requests that wait and have one."""
+        return f"{self.prefix}:deadlines"
+
+    @property
+    def dead(self) -> str:
+        """Sorted set: request id -> when it was given up, ms."""
+        return f"{self.prefix}:dead"
+
+    @property
+    def reasons(self) -> str:
+        """Hash: id of a dead letter -> `attempts:cost:priority:0:enqueued_us`, a line feed, and the reason."""
+        return f"{self.prefix}:reasons"
+
+    @property
+    def results(self) -> tuple[str, str]:
+        """Two hashes that take turns: request id -> `state stamp`, a line feed, and the result or the reason."""
+        return f"{self.prefix}:results:0", f"{self.prefix}:results:1"
+
+    @property
+    def waiters(self) -> str:
+        """Set: ids that somebody waits for. Their end is published on the channel `waiters` and `:id`."""
+        return f"{self.prefix}:waiters"
+
+    def script_keys(self, limit: str) -> tuple[str, ...]:
+        """KEYS of the queue's scripts, in their order; `limit` is `Keys.limit` of the policy."""
+        return (
+            self.waiting,
+            self.leases,
+            self.requests,
+            self.counters,
+            limit,
+            self.wake,
+            self.delayed,
+            self.deadlines,
+            self.dead,
+            self.reasons,
+            *self.results,
+            self.waiters,
+        )
 
 
 class InvalidDocument(ValueError):

@@ -1,0 +1,151 @@
+"""Where Redis runs in other ways: a cluster, behind Sentinel, with TLS, for a user with few rights."""
+
+import asyncio
+import shutil
+import subprocess
+
+import pytest
+from redis import Redis, RedisCluster
+from redis.asyncio import RedisCluster as AsyncRedisCluster
+from redis.sentinel import Sentinel
+from support.redis_lab import RedisServer, free_port, until
+
+from trimtab import AsyncRequestQueue, RequestQueue
+
+pytestmark = pytest.mark.integration
+
+
+def one_request(queue):
+    name = queue.enqueue(b"x", deadline=60)
+    (job,) = queue.take(wait_seconds=10)
+    queue.fail(job, after_seconds=0)
+    (job,) = queue.take(wait_seconds=10)
+    queue.complete(job, b"\xff")
+    assert queue.wait(name, timeout_seconds=10) == b"\xff"
+    assert queue.take(wait_seconds=0.05) == []
+    assert queue.inspect().counters.completions >= 1
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    bus = free_port()
+    folder = tmp_path_factory.mktemp("cluster")
+    with RedisServer(folder, "--cluster-enabled", "yes", "--cluster-port", str(bus)) as server:
+        with server.client() as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            until(lambda: client.cluster("info")["cluster_state"] == "ok")
+        yield server
+
+
+def test_cluster(cluster):
+    client = RedisCluster(host="127.0.0.1", port=cluster.port)
+    with RequestQueue("models/cluster", redis=client) as queue:
+        one_request(queue)
+        client.script_flush()
+        one_request(queue)
+    client.close()
+
+
+def test_cluster_with_asyncio(cluster):
+    async def scenario():
+        client = AsyncRedisCluster(host="127.0.0.1", port=cluster.port)
+        keeper = RedisCluster(host="127.0.0.1", port=cluster.port)
+        async with AsyncRequestQueue("models/async-cluster", redis=client, keeper=keeper) as queue:
+            name = await queue.enqueue(b"x")
+            (job,) = await queue.take()
+            await queue.complete(job, b"\xff")
+            assert await queue.wait(name) == b"\xff"
+        keeper.close()
+        await client.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_sentinel_and_a_failover(tmp_path):
+    with RedisServer(tmp_path / "a") as first, RedisServer(tmp_path / "b") as second:
+        with second.client() as client:
+            client.replicaof("127.0.0.1", first.port)
+            until(lambda: client.info("replication")["master_link_status"] == "up")
+        config = tmp_path / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor main 127.0.0.1 {first.port} 1\nsentinel down-after-milliseconds main 500\n"
+            "sentinel failover-timeout main 2000\n"
+        )
+        watch = RedisServer(tmp_path / "sentinel")
+        watch.command = ["redis-server", str(config), "--sentinel", "--port", str(watch.port), "--bind", "127.0.0.1"]
+        with watch:
+            sentinel = Sentinel([("127.0.0.1", watch.port)], socket_timeout=1)
+            master = sentinel.master_for("main", socket_timeout=1)
+            with watch.client() as client:
+                until(lambda: client.sentinel_slaves("main"))
+            with RequestQueue("models/sentinel", redis=master, timeout_seconds=30) as queue:
+                one_request(queue)
+                name = queue.enqueue(b"before")
+                with second.client() as client, first.client() as old:
+                    until(
+                        lambda: (
+                            client.info("replication")["master_repl_offset"]
+                            >= old.info("replication")["master_repl_offset"]
+                        )
+                    )
+                first.kill()
+                (job,) = queue.take(wait_seconds=30)
+                assert job.payload == b"before"
+                queue.complete(job, b"after")
+                assert queue.wait(name) == b"after"
+            master.close()
+            for client in sentinel.sentinels:
+                client.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_tls(tmp_path):
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key",
+            "-out",
+            "cert",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    cert, key = str(tmp_path / "cert"), str(tmp_path / "key")
+    options = ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no"]
+    with (
+        RedisServer(tmp_path / "redis", *options, tls=True) as server,
+        RequestQueue("models/tls", redis=f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={cert}") as queue,
+    ):
+        one_request(queue)
+
+
+def test_a_user_with_the_documented_rights_and_no_others(redis, server):
+    rights = "~trimtab:{models/acl}:* &trimtab:{models/acl}:* -@all +@connection +eval +evalsha +@pubsub +@hash +@sortedset +@list +@set"
+    redis.execute_command(
+        "ACL SETUSER",
+        "worker",
+        "reset",
+        "on",
+        ">secret",
+        *rights.split(),
+        *["+time", "+get", "+set", "+unlink", "+del", "+exists", "+pexpireat"],
+    )
+    url = f"redis://worker:secret@127.0.0.1:{server.port}/0"
+    with RequestQueue("models/acl", redis=url) as queue:
+        one_request(queue)
+        queue.set_limit(2)
+    with Redis.from_url(url, protocol=2) as client, pytest.raises(Exception, match=r"(?i)no permissions"):
+        client.get("trimtab:{models/other}:limit")

@@ -1,0 +1,16 @@
+-- Wake one waiting worker if there is work and room; it wakes the next. KEYS: the 13 keys of docs/queue.md, in that order.
+-- ARGV: default_limit. For whoever changes the limit. Reply: 1 woken, 0 no reason to.
+local default_limit = tonumber(ARGV[1])
+local limit = tonumber(redis.call('GET', KEYS[5]) or default_limit) or default_limit
+if limit < 0 then
+  limit = default_limit
+end
+local used = redis.call('ZCARD', KEYS[2])
+if used > 0 then
+  used = used + (tonumber(redis.call('HGET', KEYS[4], 'extra')) or 0)
+end
+if used < limit and redis.call('ZCARD', KEYS[1]) > 0 and redis.call('LLEN', KEYS[6]) == 0 then
+  redis.call('LPUSH', KEYS[6], '1')
+  return 1
+end
+return 0
