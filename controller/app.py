@@ -64,6 +64,7 @@ class App:
     clockwork: Clockwork | None = None
     _ticked_at: dict[str, float] = field(default_factory=dict)
     _faults_told: str = ""
+    _lead_told: str = ""
 
     def once(self, policies: Sequence[LoadPolicy]) -> TickReport:
         """One tick over these policies, however recently they had one; as patient as all its calls together."""
@@ -112,7 +113,7 @@ class App:
         due = [policy for policy in policies if self._due(policy, started)]
         if due:
             self.loop.tick(due, Deadline(started + TICK_SHARE * interval))
-        self.metrics.leader.set(1 if self.loop.leads() else 0)
+        self._tell_lead()
         self.metrics.duration.observe(time.monotonic() - started)
 
     def _due(self, policy: LoadPolicy, now: float) -> bool:
@@ -137,6 +138,13 @@ class App:
             if self.clockwork:
                 self.clockwork.set_interval(interval)
         self._faults_told = told
+
+    def _tell_lead(self) -> None:
+        self.metrics.leader.set(1 if self.loop.leads() else 0)
+        status = self.loop.leader.status()
+        if status != self._lead_told:
+            self._lead_told = status
+            self.log.info("lead", message=status)
 
     def _missed(self, reason: str) -> None:
         self.metrics.missed.inc()

@@ -43,6 +43,9 @@ class Leads(Protocol):
     def fence(self) -> Fence | None:
         """The token that each write carries; None while another replica leads."""
 
+    def status(self) -> str:
+        """Who leads, or why nobody is known to, in one line."""
+
     def start(self) -> None:
         """Begin to seek the lead."""
 
