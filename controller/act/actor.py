@@ -30,6 +30,7 @@ from controller.settings import Settings
 
 PUBLISH, HPA, EVENT = "publish", "hpa", "event"
 GRACE_SECONDS = 1.0  # for the last call of a lane to be cut and its outcome to be written down
+GRACE_SHARE = 0.1  # of the time left, if that is less: a short interval has no second to spare
 _DOWN = (Unreachable, TimedOut, Throttled)
 _NOT_OF_THE_HPA = ("weight", "limit")
 
@@ -99,11 +100,12 @@ class Actor:
             KUBERNETES: lambda lane: self._scale_all(planned, lane),
         }
         lanes = [_Lane(system, fence, deadline) for system in work]
+        grace = min(GRACE_SECONDS, GRACE_SHARE * deadline.remaining_seconds())
         for lane in lanes:
             busy = self._busy.get(lane.system)
             if busy is None or busy.done():
                 self._busy[lane.system] = self._pool.submit(work[lane.system], lane)
-        wait([self._busy[lane.system] for lane in lanes], timeout=deadline.remaining_seconds() + GRACE_SECONDS)
+        wait([self._busy[lane.system] for lane in lanes], timeout=deadline.remaining_seconds() + grace)
         # A lane that is still busy may add to its outcomes later: what it has by now is what counts.
         done = {key: found for lane in lanes for key, found in tuple(lane.outcomes.items())}
         return tuple(outcome for task in planned for outcome in _of(task, done))
