@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from controller.model.memory import InstanceMemory, Memory
-from controller.model.sample import Signal, last_value
 from controller.model.snapshot import Instance, Known, ServiceSnapshot
 
 
@@ -63,16 +62,15 @@ def standing_weights(service: ServiceSnapshot, memory: Memory) -> Mapping[str, f
 def count_ready(service: ServiceSnapshot) -> int | None:
     """How many instances serve; None when nobody can say.
 
-    Kubernetes' word on readiness counts. Without it, an instance counts as long as any sample of it, fresh or stale,
-    is there: one missed scrape is no lost instance.
+    Kubernetes' word on readiness counts. Without it, an instance counts as long as it is listed: a missed scrape, a
+    target that does not answer and an answer that is no number are no lost instance.
     """
     if not service.instances_complete:
         return None
     unjudged = [i for i in service.instances if i.ready is None and not i.terminating]
     if unjudged and service.metrics_problem is not None:
         return None
-    answering = sum(any(last_value(i.signal(s)) is not None for s in Signal) for i in unjudged)
-    return answering + sum(i.ready is True and not i.terminating for i in service.instances)
+    return len(unjudged) + sum(i.ready is True and not i.terminating for i in service.instances)
 
 
 def _update(instance: Instance, before: InstanceMemory, now: float) -> InstanceMemory:

@@ -35,10 +35,14 @@ def instances_of(
 
 
 def complete(policy: LoadPolicy, metrics: PolicyMetrics, kube: KubeView) -> bool:
-    """Whether an instance that is not listed may be taken for gone."""
+    """Whether an instance that is not listed may be taken for gone.
+
+    Without Kubernetes an empty list proves nothing: a Prometheus that has just started, or has lost its targets, knows
+    no instance either.
+    """
     if isinstance(kube.pods, Known) and kube.selected and names_pods(policy):
         return True
-    return metrics.problem is None and isinstance(kube.pods, Known | NotAsked)
+    return metrics.problem is None and bool(metrics.names()) and isinstance(kube.pods, Known | NotAsked)
 
 
 def names_pods(policy: LoadPolicy) -> bool:

@@ -112,7 +112,9 @@ class MetricsReader:
             tick.ask(question)
         for key in old if tick.down is None else ():
             self._note_unknown_age(tick, wants[key])
-        gaps = {key: _absent_of_preset(wants[key], tick.metrics[key]) for key in wants}
+        # What is missing from a partial answer may well be there.
+        whole = [key for key in wants if tick.metrics[key].problem is None]
+        gaps = {key: _absent_of_preset(wants[key], tick.metrics[key]) for key in whole}
         unsure = [key for key, gap in gaps.items() if gap and self._fitting.get(_fit(tick, wants[key])) != gap]
         ages = [want for key in unsure for want in wants[key] if want.what is Age.NEWEST and want.preset is not None]
         required = {want.preset: load_preset(want.preset).requires for want in ages if want.preset is not None}
@@ -165,6 +167,9 @@ class _Tick:
         answer = self.answer(question)
         if answer is not None:
             attribute(question, answer, self.metrics)
+            if answer.warnings:
+                where = redact_url(self.server.url)
+                self.problems.append(f"{SYSTEM}: {where}: partial answer: {'; '.join(answer.warnings)}")
 
     def answer(self, question: Question) -> Answer | None:
         """The answer; None when there is none, after everybody who waits for it has been told why."""

@@ -14,6 +14,9 @@ from controller.policy.schema import LoadPolicy
 UP_AGE = "max by ($by) (timestamp(up{$selector}) and (up{$selector} == 1))"
 """When the target of an instance was last scraped with success: the age of samples that no preset describes."""
 
+TARGETS = "max by ($by) (up{$selector})"
+"""Every instance that Prometheus is told to scrape, whether it answers or not; a removed target has no `up` at once."""
+
 LOOKBACK_SECONDS = 300.0
 """How far back an instant query finds a sample: no answered sample of a plain selector is older."""
 
@@ -29,6 +32,8 @@ class Age(StrEnum):
 
     NEWEST = "age"
     """When the newest raw sample of an instance was taken, seconds since the epoch."""
+    TARGET = "target"
+    """Whether an instance is scraped with success, 1 or 0: one that does not answer is there as long as it is a target."""
 
 
 What = Signal | Age
@@ -113,7 +118,10 @@ def wants_of(policy: LoadPolicy, preset: Preset | None) -> tuple[Want, ...]:
     wanted |= {signal: (query, None) for signal, query in signals.custom().items()}
     wants = [Want(policy, signal, query, source) for signal, (query, source) in wanted.items()]
     age = preset.age if preset else UP_AGE
-    return (*wants, Want(policy, Age.NEWEST, age, signals.preset))
+    wants.append(Want(policy, Age.NEWEST, age, signals.preset))
+    if policy.spec.scaling is None:  # else its pods are all listed by Kubernetes
+        wants.append(Want(policy, Age.TARGET, TARGETS))
+    return tuple(wants)
 
 
 def last_seen(want: Want) -> Want:
@@ -195,7 +203,7 @@ def _by(want: Want) -> tuple[str, ...]:
         return tuple(sorted({"namespace", instances.key}))
     labels = {instances.key, *instances.selector}
     # Only the age carries the endpoint's labels, else an instance with two ports would have two latencies.
-    if want.what is Age.NEWEST:
+    if isinstance(want.what, Age):
         labels.update(template_labels(instances.endpoint))
     return tuple(sorted(labels))
 

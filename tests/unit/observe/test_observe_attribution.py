@@ -131,6 +131,7 @@ def test_pod_series_join_by_namespace_and_name_and_make_no_instance(policy):
         ),
         Signal.RATE: (Series(labels("p1"), 1.0),),
         Age.NEWEST: (Series(labels("p1"), AT - 2),),
+        Age.TARGET: (Series(labels("p1"), 1.0),),
     }
     for question in questions(wants):
         attribute(question, Answer(answers[question.wants[0].what]), into)
