@@ -12,9 +12,10 @@ from structlog.typing import FilteringBoundLogger
 from controller.model.outcome import Outcome, Result
 from controller.model.plan import Plan
 from controller.model.tick import TickReport
+from controller.report.gaps import GapWatch
 from controller.report.health import Health
 from controller.report.metrics import Metrics
-from controller.report.problems import ProblemLog
+from controller.report.problems import ProblemLog, systems_down
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 SYSTEM_OF = {"publish": "Redis", "hpa": "Kubernetes", "event": "Kubernetes"}
@@ -34,20 +35,22 @@ class Explainer:
     record: Callable[[Plan, tuple[Outcome, ...], bool], dict[str, Any]]
     keep: Callable[[float, dict[str, Any]], str | None] | None = None
     problems: ProblemLog = field(init=False)
-    _told: dict[str, object] = field(default_factory=dict)
+    gaps: GapWatch = field(default_factory=GapWatch)
+    _told: dict[str, tuple[object, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.problems = ProblemLog(self.log)
 
     def explain(self, tick: TickReport) -> None:
         """Tell everybody who wants to know what one tick saw, decided and did."""
-        problems = [*tick.snapshot.problems, *_failures(tick.outcomes)]
+        gaps = [line for plan in tick.plans if (line := self.gaps.look(tick.snapshot.services[plan.policy]))]
+        problems = [*tick.snapshot.problems, *gaps, *_failures(tick.outcomes)]
         for plan in tick.plans:
             self._decision(tick, plan, problems)
         for bug in tick.bugs:
             self.log.error("bug", exc_info=bug, message="please report this; the policy is held")
         self.problems.report(problems, tick.at)
-        failed = {line.partition(":")[0] for line in problems}
+        failed = systems_down(problems)
         self.metrics.dependencies(self.systems, failed)
         self.metrics.decided(tick.snapshot.services, tick.plans)
         self.metrics.acted(tick.outcomes)
@@ -58,14 +61,17 @@ class Explainer:
     def _decision(self, tick: TickReport, plan: Plan, problems: list[str]) -> None:
         outcomes = tuple(outcome for outcome in tick.outcomes if outcome.policy == plan.policy)
         record = self.record(plan, outcomes, plan.policy in tick.acted)
-        # The same hold, tick after tick, is told once: a reason's numbers may move without it being news.
+        # The same hold, tick after tick, is told once: a reason's numbers may move without it being news. So is a change
+        # that is planned anew in each tick because it cannot be made.
         holds = tuple((h.field, _NUMBER.sub("", h.reason)) for h in plan.holds)
         news = (holds, tuple((o.actuator, o.result) for o in outcomes if _notable(o)))
-        if plan.changes or news != self._told.get(plan.policy, ((), ())):
+        changes = tuple((c.field, c.before, c.after) for c in plan.changes)
+        told, told_changes = self._told.get(plan.policy, (((), ()), ()))
+        if (changes and changes != told_changes) or news != told:
             self.log.info("decision", **record)
             if self.keep and (problem := self.keep(tick.at, record)):
                 problems.append(problem)
-        self._told[plan.policy] = news
+        self._told[plan.policy] = (news, changes)
 
 
 def _notable(outcome: Outcome) -> bool:
