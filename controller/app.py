@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -44,6 +44,9 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 TICK_SHARE = 0.9
 """A tick ends within this share of the interval, so that the next one starts on time."""
+
+REDIS_SHARE = 0.25
+"""One Redis command may take this share of the interval."""
 
 DUE_SLACK_SECONDS = 0.5
 """A policy is due this much before its interval is over: a tick that starts a little early must not skip it."""
@@ -171,7 +174,7 @@ def build(settings: Settings, *, dry_run: bool, election: bool = True) -> Iterat
         kube = KubeApi.connect(settings)
         if kube:
             closing.callback(kube.close)
-        redis = connect_redis(settings)
+        redis = connect_redis(replace(settings, redis_timeout_seconds=_redis_patience(settings, policies)))
         closing.callback(redis.close)
         observer = Observer(settings, kube=kube, redis=redis)
         closing.callback(observer.close)
@@ -207,6 +210,11 @@ def _own_namespace() -> str:
         return POD_NAMESPACE.read_text(encoding="utf-8").strip()
     except OSError:
         raise ConfigError("--lease-namespace is needed outside a pod") from None
+
+
+def _redis_patience(settings: Settings, policies: Sequence[LoadPolicy]) -> float:
+    """Limit for one command: a Redis that hangs is waited for twice a tick, and neither may cost the next tick its start."""
+    return min(settings.redis_timeout_seconds, REDIS_SHARE * shortest_interval(policies))
 
 
 def shortest_interval(policies: Sequence[LoadPolicy]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -47,6 +48,8 @@ def _complain(text: str, code: int) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # Before the imports, which take a second: as process 1 of a container, Python does nothing on SIGTERM by itself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))
     from controller.app import build
     from controller.report.logs import configure
 
