@@ -12,9 +12,13 @@ MOST_NAMED = 3
 
 @dataclass(slots=True)
 class GapWatch:
-    """Remembers which instances of each policy have reported, so that a new one, or an idle fleet, is no news."""
+    """Remembers which instances of each policy have reported, so that a new one, or an idle fleet, is no news.
+
+    Nor is a single look without samples: a missed scrape, or a Prometheus that has just come back with old ones.
+    """
 
     _reporting: dict[str, set[str]] = field(default_factory=dict)
+    _dark: dict[str, set[str]] = field(default_factory=dict)
 
     def look(self, service: ServiceSnapshot) -> str | None:
         """One line about the policy's instances without any fresh sample; None when there are none, or nobody can say."""
@@ -25,7 +29,9 @@ class GapWatch:
         known |= {name for name, instance in serving.items() if _reports(instance)}
         if service.instances_complete:
             known &= serving.keys()
-        dark = sorted(name for name in known if name not in serving or not _reports(serving[name]))
+        now = {name for name in known if name not in serving or not _reports(serving[name])}
+        dark = sorted(now & self._dark.get(service.policy, set()))
+        self._dark[service.policy] = now
         if not dark:
             return None
         named = ", ".join(dark[:MOST_NAMED]) + (f" and {len(dark) - MOST_NAMED} more" if len(dark) > MOST_NAMED else "")

@@ -11,7 +11,7 @@ from controller.model.plan import Plan
 from controller.model.snapshot import HpaView, Known, ServiceSnapshot
 from trimtab import __version__
 
-TICK_RESULTS = ("ok", "held", "failed", "standby", "dry_run")
+TICK_RESULTS = ("ok", "held", "failed")
 ACTUATORS = ("publish", "hpa")
 FRESHNESS = ("fresh", "stale", "absent", "invalid")
 SYSTEMS = ("Prometheus", "Redis", "Kubernetes")

@@ -46,7 +46,7 @@ class Acts:
     def __init__(self):
         self.acted = []
 
-    def act(self, planned, fence, deadline):
+    def act(self, planned, _fence, _deadline):
         self.acted.append([policy.key for policy, _ in planned])
         return tuple(Outcome(policy.key, "publish", Result.DONE, "seq 1") for policy, _ in planned)
 
@@ -102,7 +102,7 @@ def decides(monkeypatch):
     """Replaces decide() by one that publishes; a policy whose key is in the returned set meets a bug."""
     broken = set()
 
-    def decide(policy, service, memory):
+    def decide(policy, service, _memory):
         if policy.key in broken:
             raise ZeroDivisionError("no weights")
         return Plan(policy.key, service.at, Publish((), None, panic=False, valid_for_seconds=60)), Memory(at=service.at)
@@ -134,7 +134,8 @@ def test_a_bug_leaves_the_memory_as_it_was(decides):
     assert turn.loop.memories[ONE.key] is remembered
 
 
-def test_a_policy_in_observe_mode_is_decided_and_not_acted_on(decides):
+@pytest.mark.usefixtures("decides")
+def test_a_policy_in_observe_mode_is_decided_and_not_acted_on():
     watched = make_policy("watched", mode="observe")
     turn = Turn()
     report = turn.tick(watched, TWO)
@@ -143,7 +144,8 @@ def test_a_policy_in_observe_mode_is_decided_and_not_acted_on(decides):
     assert report.acted == {TWO.key}
 
 
-def test_a_standby_acts_on_nothing_and_still_decides(decides):
+@pytest.mark.usefixtures("decides")
+def test_a_standby_acts_on_nothing_and_still_decides():
     turn = Turn(fence=None)
     report = turn.tick(ONE)
     assert turn.actor.acted == []
@@ -151,18 +153,21 @@ def test_a_standby_acts_on_nothing_and_still_decides(decides):
     assert not turn.loop.leads()
 
 
-def test_a_dry_run_has_nobody_to_act(decides):
+@pytest.mark.usefixtures("decides")
+def test_a_dry_run_has_nobody_to_act():
     report = Turn(actor=False).tick(ONE)
     assert (report.outcomes, report.acted) == ((), frozenset())
 
 
-def test_observing_may_take_half_of_the_tick(decides):
+@pytest.mark.usefixtures("decides")
+def test_observing_may_take_half_of_the_tick():
     turn = Turn()
     turn.tick(ONE)
     assert 4.0 < turn.observer.deadlines[0].remaining_seconds() <= 5.0
 
 
-def test_what_is_remembered_of_a_policy_that_is_gone_is_dropped(decides):
+@pytest.mark.usefixtures("decides")
+def test_what_is_remembered_of_a_policy_that_is_gone_is_dropped():
     turn = Turn()
     turn.tick(ONE, TWO)
     turn.loop.forget([TWO])
@@ -227,16 +232,22 @@ def sampled(sample, ready=True):
 )
 def test_an_instance_that_stops_reporting_is_told_once_and_so_is_its_return(sample, says):
     turn = Turn()
-    told(turn, sampled(Fresh(1.0, 0.0)), sampled(sample), sampled(sample), sampled(Fresh(1.0, 0.0)))
+    told(turn, sampled(Fresh(1.0, 0.0)), *[sampled(sample)] * 3, sampled(Fresh(1.0, 0.0)))
     (problem,) = turn.log.events("problem")
     assert (problem["system"], problem["policy"]) == ("Prometheus", ONE.key)
     assert says in problem["message"]
     assert len(turn.log.events("recovered")) == 1
 
 
+def test_one_look_without_samples_is_no_news():
+    turn = Turn()
+    told(turn, *[sampled(Fresh(1.0, 0.0)), sampled(Absent("a missed scrape"))] * 3)
+    assert turn.log.events("problem") == []
+
+
 def test_an_instance_that_never_reported_or_is_not_ready_is_no_news():
     turn = Turn()
-    told(turn, sampled(Absent("none")), sampled(Fresh(1.0, 0.0)), sampled(Absent("none"), ready=False))
+    told(turn, sampled(Absent("none")), sampled(Fresh(1.0, 0.0)), *[sampled(Absent("none"), ready=False)] * 3)
     assert turn.log.events("problem") == []
 
 
