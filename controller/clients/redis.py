@@ -98,6 +98,8 @@ def redis_errors() -> Iterator[None]:
 def translate(error: Exception) -> DependencyError:
     """Our error for one of redis-py's, or of a password file that can no longer be read."""
     words = " ".join(str(error).split()) or type(error).__name__
+    if words.startswith("HELLO must be called"):  # what it answers to a client without credentials
+        return Denied(SYSTEM, "a password is required; give --redis-password-file")
     code = words.partition(" ")[0].rstrip(":,.")
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return TimedOut(SYSTEM, "no answer in time")
