@@ -9,7 +9,7 @@ from controller.model.sample import Sample, Signal
 from controller.model.snapshot import Instance, Known, NotAsked
 from controller.observe.attribution import PolicyMetrics, samples
 from controller.observe.kubernetes import KubeView, Pod
-from controller.observe.promql import Want, template_labels
+from controller.observe.promql import Want, names_pods, template_labels
 from controller.policy.schema import LoadPolicy
 
 
@@ -43,11 +43,6 @@ def complete(policy: LoadPolicy, metrics: PolicyMetrics, kube: KubeView) -> bool
     if isinstance(kube.pods, Known) and kube.selected and names_pods(policy):
         return True
     return metrics.problem is None and bool(metrics.names()) and isinstance(kube.pods, Known | NotAsked)
-
-
-def names_pods(policy: LoadPolicy) -> bool:
-    """Whether the key label holds pod names: `pod`, `kubernetes_pod_name`, `exported_pod`."""
-    return "pod" in policy.spec.instances.key.lower()
 
 
 def endpoint_of(template: str, labels: Mapping[str, str], pod_ip: str | None) -> str | None:

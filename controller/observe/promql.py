@@ -106,6 +106,11 @@ def pod_selector(policy: LoadPolicy) -> dict[str, str]:
     return {"namespace": policy.spec.instances.selector.get("namespace", policy.metadata.namespace)}
 
 
+def names_pods(policy: LoadPolicy) -> bool:
+    """Whether the key label holds pod names: `pod`, `kubernetes_pod_name`, `exported_pod`."""
+    return "pod" in policy.spec.instances.key.lower()
+
+
 def template_labels(endpoint: str) -> tuple[str, ...]:
     """The names in braces of an endpoint template, sorted: `http://{pod_ip}:{port}` -> pod_ip, port."""
     return tuple(sorted(set(re.findall(r"\{([a-zA-Z_][a-zA-Z0-9_]*)\}", endpoint))))
@@ -118,10 +123,9 @@ def wants_of(policy: LoadPolicy, preset: Preset | None) -> tuple[Want, ...]:
     wanted |= {signal: (query, None) for signal, query in signals.custom().items()}
     wants = [Want(policy, signal, query, source) for signal, (query, source) in wanted.items()]
     age = preset.age if preset else UP_AGE
-    wants.append(Want(policy, Age.NEWEST, age, signals.preset))
-    if policy.spec.scaling is None:  # else its pods are all listed by Kubernetes
+    if policy.spec.scaling is None or not names_pods(policy):  # else Kubernetes lists every instance
         wants.append(Want(policy, Age.TARGET, TARGETS))
-    return tuple(wants)
+    return (*wants, Want(policy, Age.NEWEST, age, signals.preset))
 
 
 def last_seen(want: Want) -> Want:

@@ -151,7 +151,7 @@ def test_the_younger_generations_labels_make_the_endpoint(policy):
     made = policy(key="pod", endpoint="http://{pod_ip}:{port}", signals=RATE)
     into = {made.key: PolicyMetrics()}
     wants = wants_of(made, None)
-    question = questions(wants)[1]
+    question = questions(wants)[-1]
     young, old = labels("p1", pod_ip="10.0.0.2", port="80"), labels("p1", pod_ip="10.0.0.1", port="80")
     attribute(question, Answer((Series(young, AT - 1), Series(old, AT - 50))), into)
     (instance,) = instances_of(made, wants, into[made.key], KubeView(), AT)
@@ -239,7 +239,24 @@ def test_by_address_matches_the_whole_address(policy):
     ],
 )
 def test_when_the_list_is_complete(policy, kube, problem, expected):
-    assert complete(policy(signals=RATE), PolicyMetrics(problem=problem), kube) is expected
+    metrics = seen("p1")
+    metrics.problem = problem
+    assert complete(policy(signals=RATE), metrics, kube) is expected
+
+
+def test_without_kubernetes_an_empty_answer_proves_nobody_gone(policy):
+    assert complete(policy(signals=RATE), PolicyMetrics(), KubeView()) is False
+
+
+def test_a_target_that_does_not_answer_is_an_instance_without_samples(policy):
+    made = policy(signals=RATE, endpoint="http://{pod}:8000")
+    wants = wants_of(made, None)
+    into = {made.key: PolicyMetrics()}
+    for question in questions(wants):
+        found = (Series(labels("p1"), 0.0),) if question.wants[0].what is Age.TARGET else ()
+        attribute(question, Answer(found), into)
+    (instance,) = instances_of(made, wants, into[made.key], KubeView(), AT)
+    assert (instance.endpoint, type(instance.signal(Signal.RATE))) == ("http://p1:8000", Absent)
 
 
 @pytest.mark.parametrize(

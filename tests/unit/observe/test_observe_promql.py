@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controller.observe.promql import (
     MATCHERS_MAX_CHARS,
+    Age,
     Join,
     duration,
     last_seen,
@@ -90,25 +91,31 @@ def ask(*policies):
 
 def test_queries_depend_on_the_preset_not_on_the_number_of_policies(policy):
     one, ten = ask(policy("a")), ask(*(policy(f"p{i}") for i in range(10)))
-    assert len(ten) == len(one) == len(load_preset("fastapi").queries) + 1
+    assert len(ten) == len(one) == len(load_preset("fastapi").queries) + 2  # age and targets
     assert all(len(question.wants) == 10 for question in ten)
 
 
 def test_placeholders_are_filled(policy):
     query = 'quantile_over_time($quantile, x{$selector,path=~"/v1$"}[$window]) by ($by)'
-    (question, _) = ask(policy("a", signals={"rate": {"query": query}, "window": "90s"}, slo={"quantile": 0.99}))
+    (question, *_) = ask(policy("a", signals={"rate": {"query": query}, "window": "90s"}, slo={"quantile": 0.99}))
     assert question.query == (
         'quantile_over_time(0.99, x{namespace="models",service="a",path=~"/v1$"}[90s]) by (namespace, pod, service)'
     )
 
 
-def test_the_endpoints_labels_are_asked_for_with_the_age_only(policy):
+def test_the_endpoints_labels_are_asked_for_with_the_age_and_the_targets_only(policy):
     signals = {"rate": {"query": "sum by ($by) (x{$selector})"}}
-    rate, age = ask(
+    rate, targets, age = ask(
         policy("a", selector={"job": "j"}, key="instance", endpoint="http://{host}:{port}", signals=signals)
     )
     assert "by (instance, job)" in rate.query
-    assert "by (host, instance, job, port)" in age.query
+    assert all("by (host, instance, job, port)" in query for query in (targets.query, age.query))
+
+
+def test_targets_are_asked_for_where_kubernetes_does_not_list_the_pods(policy):
+    scaled = policy("a", scaling={"hpa": "a", "target": {"kind": "Deployment", "name": "a"}})
+    asked = [[question.wants[0].what for question in ask(p)] for p in (policy("a"), scaled)]
+    assert [Age.TARGET in what for what in asked] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,7 @@ def test_the_window_parts_only_the_queries_that_use_it(policy):
         "rate": {"query": "sum by ($by) (rate(r{$selector}[$window]))"},
     }
     asked = ask(policy("a", signals=signals), policy("b", signals={**signals, "window": "2m"}))
-    assert sorted(len(question.wants) for question in asked) == [1, 1, 2, 2]
+    assert sorted(len(question.wants) for question in asked) == [1, 1, 2, 2, 2]
 
 
 def test_a_query_without_by_is_shared_when_its_text_is_identical(policy):
