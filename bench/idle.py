@@ -130,6 +130,12 @@ def metric(url: str, line: str) -> float:
     return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
+def scraped(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/api/v1/query?query=sum(up)", timeout=5) as answer:
+        result = json.load(answer)["data"]["result"]
+    return int(result[0]["value"][1]) if result else 0
+
+
 def main() -> int:
     report = Report("idle")
     with ExitStack() as stack:
@@ -156,6 +162,8 @@ def main() -> int:
         prometheus = stack.enter_context(
             PrometheusServer.start(folder / "prometheus", targets=targets, scrape_interval="5s")
         )
+        # A daemon that starts before the first scrape says, rightly, that the preset has no series.
+        wait_until(lambda: scraped(prometheus.url) == POLICIES * INSTANCES, 60, "every target's first scrape")
         redis = stack.enter_context(RedisServer.start(folder / "redis"))
         listen = free_port()
         url = f"http://127.0.0.1:{listen}/metrics"
