@@ -3,8 +3,6 @@
 import pytest
 from fault_world import world_of
 
-pytestmark = pytest.mark.fault
-
 
 @pytest.fixture(scope="package")
 def world(scaling_cluster_of_the_run, tmp_path_factory):
