@@ -34,6 +34,7 @@ class Row:
 
     `says`: what the one log line must hold. `per_policy`: the line is about a policy's series, not about the system.
     `refusal`: it is the outcome of a decision: somebody else was faster, which is no outage.
+    `intervals`: how long it stays broken.
     """
 
     system: str
@@ -43,6 +44,7 @@ class Row:
     per_policy: bool = False
     refusal: bool = False
     blocks: frozenset = field(default_factory=frozenset)
+    intervals: int = WATCHED_INTERVALS
 
 
 def spoil(values):
@@ -95,8 +97,8 @@ def prometheus_answers(code, body, says, **headers):
     return prometheus(answer("prometheus_proxy", code, body, **headers), heal("prometheus_proxy"), says)
 
 
-def series(values, says):
-    return prometheus(spoil(values), good_again, says, per_policy=True)
+def series(values, says, **more):
+    return prometheus(spoil(values), good_again, says, per_policy=True, **more)
 
 
 def is_write(method, target):
@@ -153,6 +155,9 @@ ROWS = {
     "nan": series({"*": math.nan}, "not a finite number"),
     "inf": series({"*": math.inf}, "not a finite number"),
     "target-dead": series({"chat-1": "down", "plain-1": "down"}, "no fresh sample of "),
+    "target-dead-for-2-minutes": series(
+        {"chat-1": "down", "plain-1": "down"}, "no fresh sample of ", intervals=round(120 / INTERVAL)
+    ),
     "redis-killed": Row(
         REDIS, lambda w: w.redis.process.kill(), lambda w: w.redis.restart(), "Redis: ", blocks=frozenset({"redis"})
     ),
@@ -209,7 +214,7 @@ def test_outage(world, row, caplog):
     row.break_it(w)
     try:
         asked = w.ask_for_more()
-        ticked = interval_kept(daemon, INTERVAL, WATCHED_INTERVALS)
+        ticked = interval_kept(daemon, INTERVAL, row.intervals)
         told = eventually(lambda: refusals(w, log) if row.refusal else daemon.lines("problem", log), 10)
         check_while_broken(w, row, Before(before, published, bounds), asked)
     finally:
@@ -221,9 +226,9 @@ def test_outage(world, row, caplog):
     eventually(lambda: w.hpa()[1] == asked, 10, 0.01)
     written = daemon.ticks() - mended
     what = "ticks %d in %d intervals; recovered after %d, HPA written after %d: %s"
-    LOG.info(what, ticked, WATCHED_INTERVALS, recovered, written, message(told[0]))
+    LOG.info(what, ticked, row.intervals, recovered, written, message(told[0]))
 
-    assert abs(ticked - WATCHED_INTERVALS) <= 1, "the loop keeps its interval"
+    assert abs(ticked - row.intervals) <= 1, "the loop keeps its interval"
     assert daemon.lines("tick missed", log) == []
     assert recovered <= RECOVERY_TICKS
     assert written <= RECOVERY_TICKS
