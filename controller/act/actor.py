@@ -31,6 +31,7 @@ from controller.settings import Settings
 PUBLISH, HPA, EVENT = "publish", "hpa", "event"
 GRACE_SECONDS = 1.0  # for the last call of a lane to be cut and its outcome to be written down
 GRACE_SHARE = 0.1  # of the time left, if that is less: a short interval has no second to spare
+LEAST_GRACE_SECONDS = 0.1  # for lanes that find no time left to say so
 _DOWN = (Unreachable, TimedOut, Throttled)
 _NOT_OF_THE_HPA = ("weight", "limit")
 
@@ -100,7 +101,7 @@ class Actor:
             KUBERNETES: lambda lane: self._scale_all(planned, lane),
         }
         lanes = [_Lane(system, fence, deadline) for system in work]
-        grace = min(GRACE_SECONDS, GRACE_SHARE * deadline.remaining_seconds())
+        grace = max(LEAST_GRACE_SECONDS, min(GRACE_SECONDS, GRACE_SHARE * deadline.remaining_seconds()))
         for lane in lanes:
             busy = self._busy.get(lane.system)
             if busy is None or busy.done():

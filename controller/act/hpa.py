@@ -13,6 +13,7 @@ from controller.clients.kube import FieldConflict, KubeApi, path_of
 from controller.deadline import Deadline
 from controller.errors import Conflict, NotFound
 from controller.model.fence import Fence
+from controller.model.hpa import POLICY, adopted, owns
 from controller.model.outcome import Result
 from controller.model.plan import HpaWrite
 
@@ -137,7 +138,7 @@ def _may_force(live: dict[str, Any], conflict: FieldConflict) -> bool:
     """
     if not _applied_by_hand(conflict):
         return False
-    return not manifest.adopted(live) or all(manifest.owns(live, field) for field in conflict.fields)
+    return not adopted(live) or all(owns(live, field) for field in conflict.fields)
 
 
 def _applied_by_hand(conflict: FieldConflict) -> bool:
@@ -151,8 +152,7 @@ def _whose(write: HpaWrite, conflict: FieldConflict, *, adopt: bool) -> str:
         remedy += ", or set scaling.adopt: true"
     elif _applied_by_hand(conflict):
         remedy += (
-            f", or `kubectl annotate hpa {write.name} -n {write.namespace} {manifest.POLICY}-` "
-            "hands them to Trimtab once more"
+            f", or `kubectl annotate hpa {write.name} -n {write.namespace} {POLICY}-` hands them to Trimtab once more"
         )
     return f"HPA {write.name}: {', '.join(conflict.managers)} owns {fields}; {remedy}"
 

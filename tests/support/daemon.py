@@ -96,5 +96,7 @@ class Daemon:
 def interval_kept(daemon, interval_seconds, intervals):
     """Watch the daemon for so many intervals; the ticks that ended meanwhile."""
     start, first = time.monotonic(), daemon.ticks()
-    eventually(lambda: time.monotonic() - start >= intervals * interval_seconds, 60 + intervals * interval_seconds, 0.02)
+    eventually(
+        lambda: time.monotonic() - start >= intervals * interval_seconds, 60 + intervals * interval_seconds, 0.02
+    )
     return daemon.ticks() - first

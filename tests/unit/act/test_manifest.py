@@ -5,6 +5,7 @@ import re
 import pytest
 
 from controller.act import manifest
+from controller.model.hpa import owns
 from controller.model.plan import HpaWrite
 from controller.model.snapshot import HpaSpec, ResourceTarget
 
@@ -228,4 +229,4 @@ OWNED = {"f:spec": {"f:minReplicas": {}, "f:metrics": {}}, "f:metadata": {"f:ann
 def test_what_our_last_apply_still_owns(entry, field, expected):
     ours = {"manager": "trimtab", "operation": "Apply", "fieldsV1": OWNED}
     live = {"metadata": {"managedFields": [{"manager": "helm", "operation": "Update"}, {**ours, **entry}]}}
-    assert manifest.owns(live, field) is expected
+    assert owns(live, field) is expected
