@@ -43,8 +43,7 @@ bench: bench-idle bench-queue bench-balancer  ## all benchmarks
 bench-%: env tools
 	@$(BIN)/python -m bench.$*
 
-LOCK := uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 \
-    --no-emit-index-url --no-emit-find-links --no-header --quiet
+LOCK := uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-header --quiet
 
 lock:  ## compile both constraints files anew (needs uv)
 	$(LOCK) --extra controller --extra demo --extra dev --output-file constraints.txt
