@@ -19,8 +19,8 @@ SPEEDS = (1.0, 0.9, 0.6, 0.4, 1.0)
 """Of the first, second, ... server; those that scaling adds are as fast as the first."""
 MAKES = tuple(Make(SLOTS, SERVICE_SECONDS, speed) for speed in SPEEDS)
 
-SLOWED = 2
-"""Which server slows down: the third."""
+SLOWED = 0
+"""Which server slows down: the first, the fastest, which holds the most traffic."""
 SLOWDOWN = 4.0
 
 WARM_UP, STEADY, SLOW, DOUBLE = "warm-up", "steady", "one slow", "double load"
@@ -35,7 +35,7 @@ apiVersion: trimtab/v1
 kind: LoadPolicy
 metadata: {{name: {SERVICE}, namespace: {NAMESPACE}}}
 spec:
-  interval: 2s                      # the demo lasts a minute: all times here are shorter than the defaults
+  interval: 1s                      # the demo lasts a minute: all times here are shorter than the defaults
   instances:
     selector: {{namespace: {NAMESPACE}, service: {SERVICE}}}
     key: pod

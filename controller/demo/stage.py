@@ -18,7 +18,7 @@ from controller.lab.cluster.control_plane import Cluster
 from controller.lab.cluster.kubelet import Hooks
 from controller.lab.emulator.emulator import Emulator
 from controller.lab.fleet import Fleet, Server, free_network
-from controller.lab.load import Phase, Plan
+from controller.lab.load import ROUND_ROBIN, TRIMTAB, Phase, Plan
 from controller.lab.ports import free_port
 from controller.lab.process import LabError, Process, http_ready, wait_until
 from controller.lab.prometheus import PrometheusServer, Target
@@ -93,8 +93,7 @@ class Stage:
         """Start the load on both sides; it ends by itself after the last phase. Its first row says when it began."""
         plan = Plan(
             phases=phases,
-            endpoints_file=str(self.folder / "twins.json"),
-            fallback_file=str(self.folder / "fleet.json"),
+            contestants={ROUND_ROBIN: str(self.folder / "twins.json"), TRIMTAB: str(self.folder / "fleet.json")},
             redis_url=self.redis.url,
             policy=script.POLICY,
             seed=script.SEED,

@@ -156,8 +156,8 @@ class Fleet:
         self.close()
 
 
-def free_network(port: int, addresses: int = 16) -> str:
-    """Two numbers `127.N` such that the first addresses of 127.N.0 and 127.N.1 are free at `port`.
+def free_network(port: int, addresses: int = 16, fleets: int = 2) -> str:
+    """Two numbers `127.N` such that the first addresses of 127.N.0, 127.N.1, one for each fleet, are free at `port`.
 
     Raises:
         LabError: there are none, most often because something listens on that port of all addresses.
@@ -165,6 +165,6 @@ def free_network(port: int, addresses: int = 16) -> str:
     first = os.getpid() % 200  # so that two at a time seldom try the same
     for n in range(200):
         network = f"127.{1 + (first + n) % 200}"
-        if all(can_bind(f"{network}.{half}.{i + 1}", port) for half in (0, 1) for i in range(addresses)):
+        if all(can_bind(f"{network}.{fleet}.{i + 1}", port) for fleet in range(fleets) for i in range(addresses)):
             return network
     raise LabError(f"port {port} is taken on every loopback network that was tried; stop what listens on it")

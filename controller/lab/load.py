@@ -1,4 +1,4 @@
-"""An open-loop load generator: the same requests, at the same instants, to two sides that choose servers differently.
+"""An open-loop load generator: the same requests, at the same instants, to contestants that choose servers differently.
 
 `python -m controller.lab.load PLAN.json` runs as a process of its own, so that nothing else holds it up, and writes one
 JSON line when it begins, one per finished request, one at its end. Arrivals are Poisson and come whether or not the servers keep up; latency counts from the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import random
 import resource
@@ -17,25 +16,30 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from controller.lab.connections import Client
+from controller.lab.gate import Gate
+from controller.lab.pickers import LeastInFlight, Picker, RoundRobin
+from trimtab import AsyncBalancer, NoEndpoints
 from trimtab.contract import Keys, QueueKeys
 
 ROUND_ROBIN = "round robin"
+LEAST_IN_FLIGHT = "least in flight"
 TRIMTAB = "trimtab"
+TRIES = 2
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 5
 FIRST_LOOK_SECONDS = 5.0
 SIGMA = 0.5
+LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +56,14 @@ class Plan:
     """What to do, as the plan file holds it.
 
     Args:
-        endpoints_file: JSON list of the endpoints of the round-robin side, read again when it changes.
-        fallback_file: the same for the other side, used until a ranking was seen.
-        policy: `namespace/name` of the policy whose ranking and limit the other side follows.
+        contestants: by name (ROUND_ROBIN, LEAST_IN_FLIGHT, TRIMTAB), a file with the JSON list of its endpoints, which is
+            read again when it changes. Trimtab's is its fallback: read once, and used until a ranking was seen.
+        policy: `namespace/name` of the policy whose ranking and limit Trimtab's side follows.
         queue: the request queue's name; what waits at the limit is shown in its keys.
     """
 
     phases: tuple[Phase, ...]
-    endpoints_file: str
-    fallback_file: str
+    contestants: dict[str, str]
     redis_url: str
     policy: str
     queue: str = "model_requests"
@@ -100,130 +103,13 @@ def arrivals(phases: Sequence[Phase], seed: int) -> Iterator[Arrival]:
         start += phase.seconds
 
 
-class RoundRobin:
-    """Each endpoint in turn."""
-
-    def __init__(self, endpoints: Sequence[str] = ()) -> None:
-        self.replace(endpoints)
-
-    def replace(self, endpoints: Sequence[str]) -> None:
-        """Use these from now on."""
-        self.endpoints = tuple(endpoints)
-        self._turn = itertools.cycle(self.endpoints)
-
-    def pick(self) -> str | None:
-        """The next endpoint; None when there is none."""
-        return next(self._turn, None)
-
-
-class Ranking:
-    """An endpoint at random, by the published weights; in turn until there are any. The last good weights stand."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.fallback = RoundRobin()
-        self._rng = random.Random(seed)  # noqa: S311 - load balancing, not secrets
-        self._endpoints: list[str] = []
-        self._weights: list[float] = []
-
-    def replace(self, document: dict[str, Any]) -> None:
-        """Use this ranking document from now on, unless it holds no endpoint that may be used."""
-        rows = [row for row in document["endpoints"] if row["weight"] > 0]
-        if rows:
-            self._endpoints, self._weights = [row["endpoint"] for row in rows], [row["weight"] for row in rows]
-
-    def pick(self) -> str | None:
-        """An endpoint; None when there is none."""
-        if not self._endpoints:
-            return self.fallback.pick()
-        return self._rng.choices(self._endpoints, self._weights)[0]
-
-
-class Gate:
-    """At most `limit` at a time, first come, first served; None lets all pass."""
-
-    def __init__(self) -> None:
-        self.limit: int | None = None
-        self.inside = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def change(self, limit: int | None) -> None:
-        """A new limit: who is inside stays."""
-        self.limit = limit
-        self._admit()
-
-    def waiting(self) -> int:
-        """How many wait."""
-        return sum(not turn.done() for turn in tuple(self._waiting))
-
-    async def enter(self) -> None:
-        """Wait for a place."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._admit()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Give the place to the next one."""
-        self.inside -= 1
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and (self.limit is None or self.inside < self.limit):
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.inside += 1
-                turn.set_result(None)
-
-
-class Client:
-    """Keep-alive HTTP/1.1 connections, as many as there are requests at a time."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._idle: dict[str, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = {}
-
-    async def post(self, endpoint: str, body: bytes) -> int:
-        """The status of one POST.
-
-        Raises:
-            OSError, EOFError: the connection failed.
-        """
-        idle = self._idle.setdefault(endpoint, [])
-        while idle and idle[-1][0].at_eof():
-            idle.pop()[1].close()
-        parts = urlsplit(endpoint)
-        reader, writer = idle.pop() if idle else await asyncio.open_connection(parts.hostname, parts.port)
-        try:
-            head = f"POST {self._path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            length = int(answer.partition("content-length:")[2].partition("\r\n")[0])
-            await reader.readexactly(length)
-        except BaseException:
-            writer.close()
-            raise
-        idle.append((reader, writer))
-        return int(answer.split(" ", 2)[1])
-
-    def close(self) -> None:
-        """Close what is idle."""
-        for _, writer in itertools.chain.from_iterable(self._idle.values()):
-            writer.close()
-        self._idle.clear()
-
-
 class Side:
-    """One of the two ways to spread the load."""
+    """One contestant: who chooses for it, and the limit that it keeps to."""
 
-    def __init__(self, name: str, pick: Callable[[], str | None], client: Client, timeout_seconds: float) -> None:
+    def __init__(self, name: str, picker: Picker, client: Client, timeout_seconds: float) -> None:
         self.name = name
         self.gate = Gate()
-        self._pick = pick
+        self._picker = picker
         self._client = client
         self._timeout_seconds = timeout_seconds
 
@@ -232,18 +118,14 @@ class Side:
         late = time.monotonic() - due
         row = {"kind": "request", "side": self.name, "phase": arrival.phase, "due": round(arrival.at, 3)}
         body = json.dumps({"work": arrival.work}).encode()
-        status, endpoint, waited = 0, None, 0.0
+        tried: list[str] = []
+        status, waited = 0, 0.0
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._timeout_seconds - late):
                 await self.gate.enter()
                 try:
                     waited = time.monotonic() - due
-                    for _ in range(2):
-                        endpoint = self._other_than(endpoint)
-                        if endpoint is not None:
-                            with contextlib.suppress(OSError, EOFError):
-                                status = await self._client.post(endpoint, body)
-                                break
+                    status = await self._send(body, tried)
                 finally:
                     self.gate.leave()
         except TimeoutError:
@@ -253,18 +135,24 @@ class Side:
             raise
         finally:
             seconds = time.monotonic() - due
+            endpoint = tried[-1] if tried else None
             write({**row, "seconds": seconds, "late": late, "waited": waited, "status": status, "endpoint": endpoint})
 
-    def _other_than(self, failed: str | None) -> str | None:
-        """The next pick; not the one that failed, unless it is picked again and again."""
-        for _ in range(10):
-            if (picked := self._pick()) != failed:
-                break
-        return picked
+    async def _send(self, body: bytes, tried: list[str]) -> int:
+        """The status of the answer, 0 without one; `tried` grows by the endpoints that were asked."""
+        with contextlib.suppress(NoEndpoints):
+            for _ in range(TRIES):
+                claim = self._picker.pick(exclude=tried)
+                with contextlib.suppress(OSError, EOFError), claim as endpoint:
+                    tried.append(endpoint)
+                    status = await self._client.post(endpoint, body)
+                    claim.release(ok=status < 500)
+                    return status
+        return 0
 
 
 class Watch(threading.Thread):
-    """Reads the ranking, the limit and the endpoint files twice a second, hands on what changed, and shows the gate."""
+    """Reads the limit and the endpoint files twice a second, hands on what changed, and shows the gate."""
 
     def __init__(self, plan: Plan, changed: Callable[[str, Any], None], gate: Gate) -> None:
         super().__init__(name="watch", daemon=True)
@@ -288,12 +176,12 @@ class Watch(threading.Thread):
         redis = Redis.from_url(self._plan.redis_url, retry=Retry(NoBackoff(), 0), health_check_interval=0, **options)
         with redis:
             while True:
-                for name in ("endpoints_file", "fallback_file"):
-                    with contextlib.suppress(OSError, ValueError):
-                        self._hand_on(name, Path(getattr(self._plan, name)).read_text(encoding="utf-8"))
+                for name, path in self._plan.contestants.items():
+                    if name != TRIMTAB:
+                        with contextlib.suppress(OSError, ValueError):
+                            self._hand_on(name, Path(path).read_text(encoding="utf-8"))
                 with contextlib.suppress(RedisError, ValueError, KeyError):
-                    for name, key in (("ranking", keys.ranking), ("limit", keys.limit)):
-                        self._hand_on(name, redis.get(key))
+                    self._hand_on(LIMIT, redis.get(keys.limit))
                     self._mirror(redis, keys.queue(self._plan.queue))
                 self.looked.set()
                 if self._halt.wait(POLL_SECONDS):
@@ -322,27 +210,27 @@ async def run(plan: Plan, write: Callable[[dict[str, Any]], None]) -> None:
     """The whole plan. Requests that have no answer at its end are written as unfinished, with the time they waited."""
     loop = asyncio.get_running_loop()
     client = Client(plan.path)
-    in_turn, ranked = RoundRobin(), Ranking(plan.seed)
-    sides = [
-        Side(ROUND_ROBIN, in_turn.pick, client, plan.timeout_seconds),
-        Side(TRIMTAB, ranked.pick, client, plan.timeout_seconds),
-    ]
+    balancer = AsyncBalancer(plan.policy, plan.redis_url, fallback=_fallback(plan))
+    in_turn, least = RoundRobin(), LeastInFlight(seed=plan.seed)
+    pickers: dict[str, Picker] = {ROUND_ROBIN: in_turn, LEAST_IN_FLIGHT: least, TRIMTAB: balancer}
+    sides = [Side(name, pickers[name], client, plan.timeout_seconds) for name in plan.contestants]
+    gate = next((side.gate for side in sides if side.name == TRIMTAB), Gate())
     hands: dict[str, Callable[[Any], None]] = {
-        "endpoints_file": in_turn.replace,
-        "fallback_file": ranked.fallback.replace,
-        "ranking": ranked.replace,
-        "limit": sides[1].gate.change,
+        ROUND_ROBIN: in_turn.replace,
+        LEAST_IN_FLIGHT: least.replace,
+        LIMIT: gate.change,
     }
 
     def changed(name: str, value: Any) -> None:
         loop.call_soon_threadsafe(hands[name], value)
 
-    watch = Watch(plan, changed, sides[1].gate)
+    watch = Watch(plan, changed, gate)
     watch.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await loop.run_in_executor(None, watch.looked.wait, FIRST_LOOK_SECONDS)
+    await balancer.start()
     start = time.monotonic()
     write({"kind": "start", "at": time.time()})
     tasks: set[asyncio.Task[None]] = set()
@@ -371,6 +259,14 @@ async def run(plan: Plan, write: Callable[[dict[str, Any]], None]) -> None:
         await asyncio.gather(*unfinished, return_exceptions=True)
         client.close()
         watch.stop()
+        await balancer.close()
+
+
+def _fallback(plan: Plan) -> list[str]:
+    """Trimtab's endpoints before any ranking; none when the file is not there."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return [str(name) for name in json.loads(Path(plan.contestants[TRIMTAB]).read_text(encoding="utf-8"))]
+    return []
 
 
 def main(arguments: list[str]) -> None:

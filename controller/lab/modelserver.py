@@ -15,11 +15,17 @@ import math
 import random
 import signal
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 BUCKETS_SECONDS = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+FINE_BUCKETS_SECONDS = (
+    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5),
+    *(3.0, 3.5, 4.0, 4.5, 5.0, 7.5, 10.0, 30.0, 60.0),
+)
+"""Of the instrumentator's histogram without labels."""
 PATHS = ("/v1/completions", "/predict")
 MEMORY_BASE_BYTES = 400e6
 MEMORY_PER_REQUEST_BYTES = 20e6
@@ -63,6 +69,8 @@ class Meter:
     """Sum of response times by handler."""
     buckets: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Observations by handler and index of the smallest bucket that holds them."""
+    fine: Counter[int] = field(default_factory=Counter)
+    """The same of all handlers, by index in FINE_BUCKETS_SECONDS."""
     inside: int = 0
     busy: int = 0
     _busy_seconds: float = 0.0
@@ -82,8 +90,8 @@ class Meter:
         """One request was answered."""
         self.requests[handler, f"{status // 100}xx"] += 1
         self.seconds[handler] += seconds
-        index = next((i for i, bound in enumerate(BUCKETS_SECONDS) if seconds <= bound), len(BUCKETS_SECONDS))
-        self.buckets[handler, index] += 1
+        self.buckets[handler, bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        self.fine[bisect_left(FINE_BUCKETS_SECONDS, seconds)] += 1
 
     def expose(self) -> str:
         """The Prometheus text format."""
@@ -100,6 +108,14 @@ class Meter:
                 lines.append(f'http_request_duration_seconds_bucket{{{labels},le="{le}"}} {total}')
             lines.append(f"http_request_duration_seconds_sum{{{labels}}} {self.seconds[handler]:.6f}")
             lines.append(f"http_request_duration_seconds_count{{{labels}}} {total}")
+        lines.append("# TYPE http_request_duration_highr_seconds histogram")
+        total = 0
+        for index, bound in enumerate((*FINE_BUCKETS_SECONDS, math.inf)):
+            total += self.fine[index]
+            le = "+Inf" if bound == math.inf else f"{bound}"
+            lines.append(f'http_request_duration_highr_seconds_bucket{{le="{le}"}} {total}')
+        lines.append(f"http_request_duration_highr_seconds_sum {sum(self.seconds.values()):.6f}")
+        lines.append(f"http_request_duration_highr_seconds_count {total}")
         gauges = {
             "http_requests_inprogress": self.inside,
             "model_slots": self.slots,

@@ -10,7 +10,7 @@ import yaml
 from redis import Redis
 
 from controller.lab.cluster.api import KubeApi
-from trimtab.contract import Keys
+from trimtab.contract import Endpoint, Keys, ranking_document
 
 HPA = "/apis/autoscaling/v2/namespaces/models/horizontalpodautoscalers"
 PODS = "/api/v1/namespaces/models/pods"
@@ -29,16 +29,14 @@ def main(redis_url, kubeconfig, port):
     with Redis.from_url(redis_url) as redis:
         pods = kube.get(PODS)["items"]
         rows = [
-            {
-                "endpoint": f"http://{pod['status']['podIP']}:{port}",
-                "instance": pod["metadata"]["name"],
-                "weight": 1 / len(pods),
-                "state": "serving",
-            }
-            for pod in pods
+            Endpoint(f"http://{pod['status']['podIP']}:{port}", pod["metadata"]["name"], rank, 1 / len(pods), "serving")
+            for rank, pod in enumerate(pods, start=1)
         ]
         redis.set(keys.limit, 32)
-        redis.set(keys.ranking, json.dumps({"endpoints": rows}))
+        document = ranking_document(
+            policy=keys.policy, seq=1, published_at=time.time(), valid_for=60, limit=32, panic=False, endpoints=rows
+        )
+        redis.set(keys.ranking, document)
         target = {"kind": "Deployment", "name": "model-service", "apiVersion": "apps/v1"}
         body = {
             "apiVersion": "autoscaling/v2",

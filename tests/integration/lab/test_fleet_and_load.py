@@ -6,12 +6,13 @@ import urllib.request
 
 import pytest
 
+from controller.lab.connections import Client
 from controller.lab.fleet import Fleet, Make, free_network
-from controller.lab.load import ROUND_ROBIN, TRIMTAB, Client, Phase, Plan
+from controller.lab.load import LEAST_IN_FLIGHT, ROUND_ROBIN, TRIMTAB, Phase, Plan
 from controller.lab.ports import free_port
 from controller.lab.process import LabError, Process, wait_until
 from controller.lab.redis import RedisServer
-from trimtab.contract import Keys
+from trimtab.contract import Endpoint, Keys, ranking_document
 
 pytestmark = pytest.mark.integration
 FAST = Make(slots=2, service_seconds=0.02)
@@ -50,6 +51,8 @@ def test_a_server_counts_what_it_serves(fleet):
     assert seen[f'http_requests_total{{{labels},status="2xx"}}'] == 6
     assert seen[f"http_request_duration_seconds_count{{{labels}}}"] == 6
     assert seen[f'http_request_duration_seconds_bucket{{{labels},le="+Inf"}}'] == 6
+    assert seen['http_request_duration_highr_seconds_bucket{le="+Inf"}'] == 6
+    assert seen['http_request_duration_highr_seconds_bucket{le="0.01"}'] == 0
     # 6 requests of 20 ms through 2 slots: 0.12 slot-seconds; they wait 0, 20 and 40 ms before it.
     assert seen["model_slot_busy_seconds_total"] >= 0.12
     assert seen[f"http_request_duration_seconds_sum{{{labels}}}"] >= 2 * (0.02 + 0.04 + 0.06)
@@ -90,12 +93,15 @@ def test_both_sides_get_the_same_requests_and_trimtabs_follows_ranking_and_limit
     (tmp_path / "endpoints.json").write_text(json.dumps([one.endpoint, two.endpoint]))
     policy = "models/demo"
     with RedisServer.start(tmp_path / "redis") as redis, redis.client() as client:
-        rows = [{"endpoint": one.endpoint, "weight": 1.0}, {"endpoint": two.endpoint, "weight": 0.0}]
-        client.set(Keys(policy).ranking, json.dumps({"endpoints": rows}))
+        rows = [Endpoint(one.endpoint, "one", 1, 1.0, "serving"), Endpoint(two.endpoint, "two", 2, 0.0, "ejected")]
+        document = ranking_document(
+            policy=policy, seq=1, published_at=time.time(), valid_for=60, limit=1, panic=False, endpoints=rows
+        )
+        client.set(Keys(policy).ranking, document)
         client.set(Keys(policy).limit, "1")
-        files = {name: str(tmp_path / "endpoints.json") for name in ("endpoints_file", "fallback_file")}
+        files = {name: str(tmp_path / "endpoints.json") for name in (ROUND_ROBIN, TRIMTAB)}
         phases = (Phase("calm", 1.0, 20.0), Phase("busy", 1.0, 60.0))
-        plan = Plan(phases, redis_url=redis.url, policy=policy, **files)
+        plan = Plan(phases, contestants=files, redis_url=redis.url, policy=policy)
         plan.write(tmp_path / "plan.json")
         command = [sys.executable, "-m", "controller.lab.load", str(tmp_path / "plan.json")]
         out = tmp_path / "rows.jsonl"
@@ -120,16 +126,16 @@ def test_a_killed_server_is_retried_elsewhere(fleet, tmp_path):
     one, two = fleet.start("one"), fleet.start("two")
     two.process.kill()
     (tmp_path / "endpoints.json").write_text(json.dumps([one.endpoint, two.endpoint]))
-    files = {name: str(tmp_path / "endpoints.json") for name in ("endpoints_file", "fallback_file")}
-    # Nobody at the Redis address: the other side goes on in turn.
+    files = {name: str(tmp_path / "endpoints.json") for name in (ROUND_ROBIN, LEAST_IN_FLIGHT, TRIMTAB)}
+    # Nobody at the Redis address: Trimtab's side goes on with its fallback.
     url = f"redis://127.0.0.1:{free_port()}/0"
-    plan = Plan((Phase("p", 1.0, 30.0),), redis_url=url, policy="models/demo", **files)
+    plan = Plan((Phase("p", 1.0, 30.0),), contestants=files, redis_url=url, policy="models/demo")
     plan.write(tmp_path / "plan.json")
     command = [sys.executable, "-m", "controller.lab.load", str(tmp_path / "plan.json")]
     out = tmp_path / "rows.jsonl"
     with Process.start("load", command, log=tmp_path / "load.log", stdout=out) as load:
         assert load.wait(15) == 0, load.last_lines()
     rows = [row for row in map(json.loads, out.read_text().splitlines()) if row["kind"] == "request"]
-    assert {row["side"] for row in rows} == {ROUND_ROBIN, TRIMTAB}
+    assert {row["side"] for row in rows} == {ROUND_ROBIN, LEAST_IN_FLIGHT, TRIMTAB}
     assert {row["endpoint"] for row in rows if row["status"] == 200} == {one.endpoint}
     assert not [row for row in rows if row["status"] != 200 and not row.get("unfinished")]

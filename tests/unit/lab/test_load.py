@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.lab.load import Gate, Phase, Ranking, RoundRobin, arrivals
+from controller.lab.gate import Gate
+from controller.lab.load import ROUND_ROBIN, TRIMTAB, Phase, Plan, arrivals
 
 PHASES = (Phase("calm", 50.0, 20.0), Phase("busy", 50.0, 60.0))
 
@@ -23,33 +24,10 @@ def test_the_same_seed_gives_the_same_arrivals_at_about_the_rate():
     assert sum(a.work for a in first) / len(first) == pytest.approx(1.0, abs=0.05)
 
 
-def test_round_robin_takes_turns():
-    side = RoundRobin(["a", "b"])
-    assert [side.pick() for _ in range(4)] == ["a", "b", "a", "b"]
-    side.replace([])
-    assert side.pick() is None
-
-
-def rows(**weights):
-    return {"endpoints": [{"endpoint": name, "weight": weight} for name, weight in weights.items()]}
-
-
-def test_a_ranking_is_followed_by_weight():
-    side = Ranking(seed=3)
-    side.replace(rows(a=0.75, b=0.25, c=0.0))
-    counts = Counter(side.pick() for _ in range(4000))
-    assert set(counts) == {"a", "b"}
-    assert counts["a"] / 4000 == pytest.approx(0.75, abs=0.04)
-
-
-def test_without_a_usable_ranking_the_last_one_stands_else_turns():
-    side = Ranking()
-    assert side.pick() is None
-    side.fallback.replace(["x", "y"])
-    assert [side.pick() for _ in range(2)] == ["x", "y"]
-    side.replace(rows(a=1.0))
-    side.replace(rows(b=0.0))
-    assert side.pick() == "a"
+def test_a_plan_survives_its_file(tmp_path):
+    plan = Plan(PHASES, {ROUND_ROBIN: "a.json", TRIMTAB: "b.json"}, "redis://localhost", "models/demo", seed=3)
+    plan.write(tmp_path / "plan.json")
+    assert Plan.read(tmp_path / "plan.json") == plan
 
 
 @given(st.lists(st.one_of(st.integers(0, 5), st.sampled_from(["enter", "leave", "give up"])), max_size=40))
