@@ -19,7 +19,6 @@ from controller.lab.ports import free_port
 from controller.lab.process import LabError, Process, http_ready, wait_until
 from controller.lab.prometheus import PrometheusServer, Target
 from controller.lab.redis import RedisServer
-from trimtab.contract import Keys
 
 SIDES = (ROUND_ROBIN, LEAST_IN_FLIGHT, TRIMTAB)
 WARM_UP, BEFORE, AFTER = "warm-up", "before", "after"
@@ -130,7 +129,8 @@ def _running(story: Story, folder: Path) -> Iterator[tuple[list[Fleet], str]]:
         listen = f"127.0.0.1:{free_port()}"
         flags = [f"--policies={policies}", f"--prometheus-url={prometheus.url}", f"--redis-url={redis.url}"]
         flags += ["--kubernetes=off", f"--listen={listen}", "--log-format=json", f"--journal={folder / 'journal'}"]
-        daemon = stack.enter_context(
+        # No ranking yet: servers without traffic have no series. Until there is one, the balancer uses its fallback.
+        stack.enter_context(
             Process.start(
                 "the controller",
                 [sys.executable, "-m", "controller", "run", *flags],
@@ -139,6 +139,4 @@ def _running(story: Story, folder: Path) -> Iterator[tuple[list[Fleet], str]]:
                 ready_within_seconds=30.0,
             )
         )
-        with redis.client() as client:
-            daemon.wait_ready(lambda: client.exists(Keys(POLICY_KEY).ranking) == 1, 60.0)
         yield fleets, redis.url

@@ -15,9 +15,11 @@ LATE_SECONDS = 0.02
 """Above this, the load generator itself is part of what was measured."""
 COMPARED = (
     "Both sides got the same requests at the same instants, on two fleets of equal servers, slowed at the same moment; "
-    "a server that scaling added to one side was added to the other. Round robin sends at once; Trimtab's side follows "
-    "the published ranking (at random by weight) and the published limit, and waiting at the limit counts. Times are "
-    "the client's, from the instant a request was due; what had no answer at the end counts with its wait so far."
+    "a server that scaling added to one side was added to the other. Round robin sends at once, to each server in turn. "
+    "Trimtab's side asks trimtab.AsyncBalancer for each request (published weights, its own requests in flight and their "
+    "response times) and keeps to the published limit in a gate of the demo's own; waiting there counts. A failed "
+    "connection is tried once more, elsewhere, on both sides. Times are the client's, from the instant a request was "
+    "due; what had no answer at the end counts with its wait so far."
 )
 
 
