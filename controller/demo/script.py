@@ -24,10 +24,10 @@ SLOWED = 0
 SLOWDOWN = 4.0
 
 WARM_UP, STEADY, SLOW, DOUBLE = "warm-up", "steady", "one slow", "double load"
-PHASES = (Phase(WARM_UP, 6.0, 42.0), Phase(STEADY, 12.0, 42.0), Phase(SLOW, 14.0, 42.0), Phase(DOUBLE, 22.0, 84.0))
+PHASES = (Phase(WARM_UP, 6.0, 40.0), Phase(STEADY, 12.0, 40.0), Phase(SLOW, 14.0, 40.0), Phase(DOUBLE, 22.0, 80.0))
 """Requests/s are for each of the two sides. The warm-up is played but not judged."""
 JUDGED = (STEADY, SLOW, DOUBLE)
-KEPT = (Phase("kept", 24 * 3600.0, 42.0),)
+KEPT = (Phase("kept", 24 * 3600.0, 40.0),)
 """The load that goes on after the end with --keep."""
 
 POLICY_TEXT = f"""\
