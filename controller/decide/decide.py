@@ -9,6 +9,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from controller.decide import concurrency, demand, rails, routing, scaling, slo
+from controller.decide.floors import demand as demand_floor
+from controller.decide.floors import schedule as schedule_floor
+from controller.decide.floors.floor import highest
 from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds, Wish
@@ -16,7 +19,7 @@ from controller.decide.slo import ServiceLevel
 from controller.model.memory import Memory, frozen
 from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
-from controller.policy.schema import LoadPolicy
+from controller.policy.schema import LoadPolicy, Scaling
 
 VALID_FOR_SECONDS = 60.0
 """How long a publish counts when the policy has no routing section to say so."""
@@ -80,6 +83,7 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         breach_since=_since(memory.breach_since, at, on=breached),
         pressure_since=_since(memory.pressure_since, at, on=pressed),
         calm_since=_since(memory.calm_since, at, on=calm),
+        arrivals=demand_floor.observe(service, memory.arrivals),
     )
     if not isinstance(service.hpa, Known) or service.hpa.value is None:
         return updated
@@ -117,7 +121,7 @@ def _hpa(
     rules = policy.spec.scaling
     if rules is None:
         return None, (), ()
-    proposed = scaling.propose(rules, service, now, _wish(policy, service, now, level))
+    proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, level))
     if isinstance(proposed, Hold):
         return None, (), (proposed,)
     safe, holds = rails.bounds(rules, proposed, level.doubts)
@@ -133,14 +137,22 @@ def _hpa(
     return HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason), changes, holds
 
 
-def _wish(policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> Wish:
+def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> Wish:
     concurrent = policy.spec.concurrency
     slots = None if concurrent is None else concurrent.perInstance
     lasts = _lasts(now.pressure_since, service.at, policy.spec.interval)
     pressure = demand.pressure(service, level, concurrency.standing_limit(service, now), slots) if lasts else None
     ready, scale = count_ready(service), service.scale.value if isinstance(service.scale, Known) else None
     coming = 0 if ready is None or scale is None else max(scale.spec_replicas, scale.status_replicas) - ready
-    return Wish(pressure, 0.0 if now.calm_since is None else service.at - now.calm_since, max(coming, 0))
+    asked = demand_floor.ask(rules, service, now.arrivals, now.instances)
+    return Wish(
+        pressure,
+        0.0 if now.calm_since is None else service.at - now.calm_since,
+        max(coming, 0),
+        highest((schedule_floor.floor(rules, service.at, policy.spec.interval), asked.floor)),
+        asked.doubt,
+        demand.load(service, slots),
+    )
 
 
 def _target_changes(safe: Bounds) -> tuple[Change, ...]:

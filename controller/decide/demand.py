@@ -7,7 +7,7 @@ from math import fsum
 from controller.decide.capacity import utilisation_of
 from controller.decide.slo import ServiceLevel
 from controller.model.sample import Signal, fresh_value
-from controller.model.snapshot import Known, ServiceSnapshot
+from controller.model.snapshot import Instance, Known, ServiceSnapshot
 
 BUSY = 0.8
 """Share of the limit in flight from which a slow fleet is a busy one."""
@@ -27,6 +27,25 @@ def pressure(service: ServiceSnapshot, level: ServiceLevel, limit: int | None, s
         return f"{queue.depth} requests wait while {queue.in_flight} are in flight"
     busy = _busy(service, limit, slots) if level.slow is not None else None
     return None if busy is None else f"{level.slow} {busy}"
+
+
+def load(service: ServiceSnapshot, slots: int | None) -> float | None:
+    """The utilisations of all serving instances added up; None when none says how full it is.
+
+    An instance that does not say counts as the mean of the others: it serves too.
+    """
+    serving = [i for i in service.instances if i.ready is not False and not i.terminating]
+    full = [u for i in serving if (u := _fullness(i, slots)) is not None]
+    return len(serving) * fsum(full) / len(full) if full else None
+
+
+def _fullness(instance: Instance, slots: int | None) -> float | None:
+    """Its utilisation; nothing when it says that it idles."""
+    full = utilisation_of(instance, slots)
+    idles = full is None and any(
+        fresh_value(instance.signal(signal)) is not None for signal in (Signal.CPU, Signal.UTILISATION)
+    )
+    return 0.0 if idles else full
 
 
 def _busy(service: ServiceSnapshot, limit: int | None, slots: int | None) -> str | None:

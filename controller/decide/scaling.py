@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import ceil
 
+from controller.decide.floors.floor import Floor
 from controller.decide.pause import NOT_PAUSED, Pause, parse_pause
 from controller.decide.proposal import Proposed
 from controller.model.memory import Memory
@@ -27,6 +29,8 @@ from controller.policy.schema import Bound, Scaling
 
 MIN = "minReplicas"
 MAX = "maxReplicas"
+HEADROOM = 0.8
+"""Utilisation that the rest of the fleet must stay under, were it as small as a lower minReplicas allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,17 @@ class Wish:
         pressure: why more replicas are wanted, once that has lasted; None when they are not.
         calm_seconds: for how long fresh data say that nothing is wrong.
         coming: replicas that exist or are asked for and do not serve yet; 0 when not known.
+        floor: the least replicas that schedules and demand ask for now.
+        floor_doubt: why that floor may be too low, so that min must not be lowered onto it; empty when it is whole.
+        load: the fleet's utilisations added up, so 2.5 fills two and a half replicas; None when not known.
     """
 
     pressure: str | None
     calm_seconds: float
     coming: int
+    floor: Floor | None = None
+    floor_doubt: str = ""
+    load: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +147,50 @@ def _targets(rules: Scaling) -> tuple[ResourceTarget, ...]:
 
 
 def _minimum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, now: float) -> Proposed:
-    before, steps = view.spec.min_replicas, rules.steps
+    before = view.spec.min_replicas
     strayed = _into_range(MIN, before, rules.min)
     if strayed is not None:
         return _timed(strayed, rules, memory, memory.min_changed_at, now)
-    if wish.pressure is not None:
-        wanted = Proposed(MIN, before, min(rules.min.ceiling, before + steps.replicas), wish.pressure)
-        if before >= rules.min.ceiling:
-            return replace(wanted, after=before, held=_at_ceiling(rules.min, wish.pressure))
-        if wish.coming >= steps.replicas:
-            return wanted.keep(f"{wish.coming} replicas are still coming")
-        return _timed(wanted, rules, memory, memory.min_changed_at, now)
+    floored = _up_to(wish.floor, before, rules)
+    pressed = _pressed(rules, before, wish)
+    raised = max((p for p in (floored, pressed) if p is not None), key=lambda p: p.after, default=None)
+    if raised is not None:
+        return _timed(raised, rules, memory, memory.min_changed_at, now)
     if before > rules.min.floor and _may_lower(rules, memory, memory.min_changed_at, wish, now):
-        lower = max(rules.min.floor, before - steps.replicas)
-        return Proposed(MIN, before, lower, f"calm for {wish.calm_seconds:.0f} s")
+        return _lowered(rules, before, wish)
     return Proposed(MIN, before, before)
+
+
+def _up_to(floor: Floor | None, before: int, rules: Scaling) -> Proposed | None:
+    """One step towards the floor. What is still coming is no reason to wait: it is part of what the floor counts."""
+    if floor is None or floor.replicas <= before:
+        return None
+    if before >= rules.min.ceiling:
+        return Proposed(MIN, before, before, floor.reason, _at_ceiling(rules.min, floor.reason))
+    return Proposed(MIN, before, min(floor.replicas, rules.min.ceiling, before + rules.steps.replicas), floor.reason)
+
+
+def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
+    if wish.pressure is None:
+        return None
+    if before >= rules.min.ceiling:
+        return Proposed(MIN, before, before, wish.pressure, _at_ceiling(rules.min, wish.pressure))
+    wanted = Proposed(MIN, before, min(rules.min.ceiling, before + rules.steps.replicas), wish.pressure)
+    return wanted.keep(f"{wish.coming} replicas are still coming") if wish.coming >= rules.steps.replicas else wanted
+
+
+def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
+    """One step down, as far as floors and the load of the whole fleet on the rest allow."""
+    least = max(rules.min.floor, min(before, 0 if wish.floor is None else wish.floor.replicas))
+    wanted = Proposed(MIN, before, max(least, before - rules.steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
+    if wish.floor_doubt:
+        return wanted.keep(f"no decrease on doubtful data: {wish.floor_doubt}")
+    if wish.load is None:
+        return wanted
+    fits = min(before, ceil(wish.load / HEADROOM))
+    return wanted.clamp(
+        max(wanted.after, fits), f"{wanted.after} replicas would be {wish.load / wanted.after:.0%} full"
+    )
 
 
 def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, running: int, now: float) -> Proposed:

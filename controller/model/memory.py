@@ -49,6 +49,23 @@ class InstanceMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrivals:
+    """The fleet's request rate as a smoothed series.
+
+    Args:
+        rate: level, requests/s.
+        trend: requests/s per second.
+        noise: mean distance of the rate from what was expected, requests/s.
+        at: when it was last brought up to date.
+    """
+
+    rate: float
+    trend: float
+    noise: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What is remembered of one policy.
 
@@ -65,6 +82,7 @@ class Memory:
         hpa_seen_at: when this memory first saw the HPA: nothing is lowered before the lowering time has passed since.
         pressure_since: since when demand asks for more replicas without a break.
         calm_since: since when fresh data say that nothing is wrong, without a break.
+        arrivals: the fleet's request rate, for the floor from demand.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -81,3 +99,4 @@ class Memory:
     hpa_seen_at: float | None = None
     pressure_since: float | None = None
     calm_since: float | None = None
+    arrivals: Arrivals | None = None

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from controller.model.sample import Signal
 from controller.policy.address import endpoint_template, server_url
+from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY, WEEKDAYS, known_date, known_zone
 from controller.policy.promql import checked_query
 from controller.policy.quantity import Duration, Ratio, at_least
 
@@ -19,6 +20,7 @@ LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 
 Replicas = Annotated[int, Field(ge=1, le=100_000)]
 Percent = Annotated[int, Field(ge=1, le=1000)]
+TimeOfDay = Annotated[str, Field(pattern=TIME_OF_DAY)]
 LabelName = Annotated[str, Field(pattern=LABEL_NAME)]
 Interval = Annotated[Duration, AfterValidator(at_least(1.0))]
 """A duration of a second or more."""
@@ -214,6 +216,44 @@ class Steps(Section):
     )
 
 
+class Schedule(Section):
+    """A window on the wall clock in which minReplicas is at least `min`."""
+
+    name: Annotated[str, Field(pattern=DNS_NAME)] = Field(description="Named in reasons, unique in its policy.")
+    days: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(min_length=1)] | None = Field(
+        None, description="Days on which it opens; default all, or none if `dates` are given."
+    )
+    dates: Annotated[
+        list[Annotated[str, Field(pattern=CALENDAR_DATE), AfterValidator(known_date)]], Field(min_length=1)
+    ] = Field(default_factory=list, description="Single dates on which it opens, such as 2026-12-24.")
+    from_: TimeOfDay = Field(alias="from", description="Local time at which it opens, such as 08:00.")
+    to: TimeOfDay = Field(description="Local time at which it closes; not after `from` means on the next day.")
+    timezone: Annotated[str, AfterValidator(known_zone)] = Field(description="IANA name, such as Europe/Berlin.")
+    min: Replicas = Field(description="Least minReplicas while it is open, at most scaling.min.ceiling.")
+
+    @property
+    def weekdays(self) -> tuple[str, ...]:
+        """The days on which it opens, beside its dates."""
+        if self.days is not None:
+            return tuple(self.days)
+        return () if self.dates else WEEKDAYS
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Schedule:
+        if self.from_ == self.to:
+            raise ValueError(f"from and to are both {self.to}; a whole day is from 00:00 to 24:00")
+        return self
+
+
+class Demand(Section):
+    """A least minReplicas from what arrives and waits: (arrivals + backlog ÷ drain) ÷ capacity of one replica."""
+
+    utilisation: Annotated[Ratio, Field(ge=0.05)] = Field(
+        0.8, description="Share of a replica's capacity to plan for.", validate_default=False
+    )
+    drain: Positive = Field(60.0, description="Time in which a backlog should be served.", validate_default=False)
+
+
 class Scaling(Section):
     """The HorizontalPodAutoscaler and how far it may be steered."""
 
@@ -234,6 +274,15 @@ class Scaling(Section):
         default_factory=Memory, description="Memory metric of the HPA; `memory: null` leaves the metric out."
     )
     steps: Annotated[Steps, WithDefaults] = Field(default_factory=Steps, description="How fast the bounds move.")
+    schedules: list[Schedule] = Field(default_factory=list, description="Windows on the wall clock with a higher min.")
+    warmUp: Duration = Field(
+        180.0,
+        description="Time a new replica takes to serve; floors are raised this far ahead.",
+        validate_default=False,
+    )
+    demand: Annotated[Demand | None, WithDefaults] = Field(
+        None, description="Raise min to what arrives and waits; omitted: only a broken SLO or a backlog raises it."
+    )
     adopt: bool = Field(True, description="Take over the bounds of an HPA that somebody applied by hand.")
 
     @model_validator(mode="after")
@@ -244,6 +293,13 @@ class Scaling(Section):
             raise ValueError(f"min.ceiling {self.min.ceiling} is above max.ceiling {self.max.ceiling}")
         if self.cpu is None and self.memory is None:
             raise ValueError("give at least one of cpu and memory: an HPA without a metric does not scale")
+        for index, schedule in enumerate(self.schedules):
+            if schedule.min > self.min.ceiling:
+                raise ValueError(
+                    f"schedule {schedule.name} asks for min {schedule.min}, above min.ceiling {self.min.ceiling}"
+                )
+            if schedule.name in {other.name for other in self.schedules[:index]}:
+                raise ValueError(f"two schedules are named {schedule.name}")
         return self
 
 

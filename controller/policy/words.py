@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY
 from controller.policy.scalars import shown
 from controller.policy.schema import DNS_LABEL, DNS_NAME, LABEL_NAME, QUEUE_NAME, LoadPolicy
 from controller.policy.yaml import Path
@@ -17,6 +18,8 @@ _PATTERNS: Mapping[str, str] = {
     DNS_LABEL: "must be lower-case letters, digits and `-`, at most 63 characters, such as model-service",
     DNS_NAME: "must be lower-case letters, digits, `-` and `.`, such as model-service",
     LABEL_NAME: "must be a Prometheus label name: letters, digits and `_`, not starting with a digit",
+    TIME_OF_DAY: "must be a time of day from 00:00 to 24:00, such as 08:00",
+    CALENDAR_DATE: "must be a date such as 2026-12-24",
     QUEUE_NAME: "must be letters, digits and any of `_ . : -`, such as model_requests",
 }
 _TYPES: Mapping[str, str] = {
@@ -89,9 +92,11 @@ def fields_at(path: Path) -> tuple[str, ...]:
     """The fields of the section at that path; none when there is no such section."""
     model: type[BaseModel] | None = LoadPolicy
     for step in path:
-        info = model.model_fields.get(str(step)) if model is not None else None
+        if isinstance(step, int):
+            continue
+        info = model.model_fields.get(step) if model is not None else None
         model = _section(info.annotation) if info is not None else None
-    return tuple(model.model_fields) if model is not None else ()
+    return tuple(info.alias or name for name, info in model.model_fields.items()) if model is not None else ()
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

@@ -9,6 +9,7 @@ from controller.model.snapshot import HpaSpec, Known, NotAsked, ResourceTarget, 
 TARGETS = (ResourceTarget("cpu", 70), ResourceTarget("memory", 80))
 RULES = {"hpa": "h", "target": {"name": "m"}, "min": {"floor": 2, "ceiling": 6}, "max": {"floor": 10, "ceiling": 14}}
 FOUR = [instance(n) for n in "abcd"]
+QUIET = [instance(n, cpu=0.3) for n in "abcd"]
 SLOW = [instance(n, latency=0.9, cpu=0.9) for n in "abcd"]
 LONG = {"at": 985.0, "calm_since": 0.0, "hpa_seen_at": 0.0}
 PRESSED = {"at": 985.0, "pressure_since": 985.0, "hpa_seen_at": 0.0}
@@ -78,7 +79,9 @@ def test_an_absent_hpa_is_created_with_the_policys_numbers():
         pytest.param({"queue": queue(3, 4)}, PRESSED, None, id="few waiting"),
         pytest.param({"queue": queue(9, 4), "metrics_problem": "down"}, PRESSED, (4, 10), id="backlog without metrics"),
         pytest.param({"hpa": hpa(5, 12)}, LONG, (3, 10), id="calm: both down"),
-        pytest.param({"hpa": hpa(3, 10)}, LONG, (2, 10), id="calm: down to the floor"),
+        pytest.param({"instances": QUIET, "hpa": hpa(3, 10)}, LONG, (2, 10), id="calm: down to the floor"),
+        pytest.param({"hpa": hpa(3, 10)}, LONG, None, id="calm: two would be full"),
+        pytest.param({"hpa": hpa(4, 10)}, LONG, (3, 10), id="calm: no further than the rest can carry"),
         pytest.param({"hpa": hpa(5, 12)}, {**LONG, "min_changed_at": 800.0}, (5, 10), id="calm: min moved of late"),
         pytest.param({"hpa": hpa(5, 12)}, {**LONG, "calm_since": 900.0}, None, id="calm for too short"),
         pytest.param({"hpa": hpa(2, 12), "scale": scale(12)}, LONG, None, id="calm but full"),
@@ -163,6 +166,11 @@ def test_moves_are_timed_from_what_the_server_shows():
     assert plan.hpa is None
     assert "next step may come in 15 s" in hold(plan, "minReplicas").reason
     assert bounds(tick(SLOW, memory, at=1045.0, hpa=hpa(4, 10))[0]) == (6, 10)
+
+
+def test_what_the_rest_could_not_carry_is_not_lowered_and_says_so():
+    plan, _ = tick(memory=Memory(**LONG), hpa=hpa(3, 10))
+    assert hold(plan, "minReplicas").reason == "2 replicas would be 100% full; asked for 2: calm for 1000 s"
 
 
 def test_a_raise_that_may_not_go_on_says_so():

@@ -178,7 +178,7 @@ def test_the_page_names_every_field():
         for m in vars(schema).values()
         if isinstance(m, type) and issubclass(m, BaseModel) and m.__module__ == schema.__name__
     ]
-    fields = {name for model in models for name in model.model_fields} - {"query"}
+    fields = {info.alias or name for model in models for name, info in model.model_fields.items()} - {"query"}
     missing = {name for name in fields if not re.search(rf"\b{name}\b", PAGE)}
     assert missing == set()
 

@@ -1,0 +1,47 @@
+"""The floor from the policy's schedules: what the open window asks for, and the way up to the next one.
+
+A window's replicas should serve when it opens. So its floor begins the warm-up time before it, and is reached in the
+steps that the policy allows, the last of them that long before. Where windows overlap the largest counts. After a
+window nothing is asked for any more, and minReplicas goes down as it does after any demand: calm, and by steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+from controller.decide.floors.floor import Floor, highest
+from controller.policy.calendar import windows
+from controller.policy.schema import Scaling, Schedule
+
+LONGEST_AHEAD_SECONDS = 86400.0
+"""No ramp begins earlier than this before its window, however many steps it would take."""
+
+
+def floor(rules: Scaling, at: float, interval_seconds: float) -> Floor | None:
+    """The largest floor of all schedules at that instant; None when none is open or near."""
+    return highest(f for schedule in rules.schedules for f in _floors(rules, schedule, at, interval_seconds))
+
+
+def _floors(rules: Scaling, schedule: Schedule, at: float, interval_seconds: float) -> Iterator[Floor]:
+    # Steps land on ticks, and the first tick of the ramp may come one interval late.
+    pace = max(1, ceil(rules.steps.every / interval_seconds)) * interval_seconds
+    full_before = rules.warmUp + interval_seconds
+    ahead = min(LONGEST_AHEAD_SECONDS, full_before + pace * ceil(schedule.min / rules.steps.replicas))
+    for window in windows(
+        days=schedule.weekdays,
+        dates=schedule.dates,
+        start=schedule.from_,
+        end=schedule.to,
+        timezone=schedule.timezone,
+        since=at,
+        until=at + ahead,
+    ):
+        words = f"schedule {schedule.name}, {schedule.from_} to {schedule.to} {schedule.timezone}"
+        wait = window.opens_at - at
+        if wait <= 0.0:
+            yield Floor(schedule.min, f"{words}: at least {schedule.min}")
+            continue
+        missing = max(0, ceil((wait - full_before) / pace)) * rules.steps.replicas
+        if schedule.min > missing:
+            yield Floor(schedule.min - missing, f"{words}: at least {schedule.min}, opens in {wait:.0f} s")
