@@ -29,6 +29,9 @@ from controller.policy.schema import Bound, Scaling
 
 MIN = "minReplicas"
 MAX = "maxReplicas"
+SLACK = 0.1
+"""Share by which min may stand above its floor before it is lowered onto it: less is noise, and would turn the fleet back
+and forth."""
 HEADROOM = 0.8
 """Utilisation that the rest of the fleet must stay under, were it as small as a lower minReplicas allows."""
 
@@ -182,6 +185,8 @@ def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
 def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
     """One step down, as far as floors and the load of the whole fleet on the rest allow."""
     least = max(rules.min.floor, min(before, 0 if wish.floor is None else wish.floor.replicas))
+    if before - least <= SLACK * before and least > rules.min.floor:
+        return Proposed(MIN, before, before)
     wanted = Proposed(MIN, before, max(least, before - rules.steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
     if wish.floor_doubt:
         return wanted.keep(f"no decrease on doubtful data: {wish.floor_doubt}")

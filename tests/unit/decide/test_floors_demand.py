@@ -140,3 +140,15 @@ def test_min_goes_down_to_the_floor_and_no_further(low, capacities, expected):
     assert (None if plan.hpa is None else plan.hpa.after.min_replicas) == expected
     if expected is None:
         assert "no capacity is known yet" in hold(plan, "minReplicas").reason
+
+
+@pytest.mark.parametrize(
+    ("low", "expected"),
+    [pytest.param(10, None, id="one of ten is noise"), pytest.param(11, 9, id="two of eleven are not")],
+)
+def test_min_that_stands_little_above_its_floor_stays_without_a_word(low, expected):
+    quiet = [instance(n, rate=36.0, cpu=0.3) for n in "abcd"]
+    memory = Memory(instances=KNOWN, arrivals=replace(STEADY, rate=144.0), at=1000.0, hpa_seen_at=0.0, calm_since=0.0)
+    plan = tick(memory, low=low, instances=quiet)
+    assert (None if plan.hpa is None else plan.hpa.after.min_replicas) == expected
+    assert hold(plan, "minReplicas") is None
