@@ -1,7 +1,7 @@
 """`make bench-scaling TRACE=path[,path]`: Trimtab's floor from demand against the frontier of plain HPAs.
 
 Each scaler has one curve of replica-hours against the share of requests over SLO: plain HPAs by their CPU target, and
-Trimtab by the utilisation it plans for. BENCH_DAYS cuts long traces.
+Trimtab by the utilisation it plans for. BENCH_DAYS cuts long traces; BENCH_PICTURES names a folder for one SVG per trace.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from math import exp, log
 from pathlib import Path
 
 from bench.report import Report
+from bench.scaling.picture import draw
 from bench.scaling.scalers import Trimtab, oracle, plain
 from bench.scaling.traces import Trace, read
 from bench.scaling.world import Outcome, arrivals, run
@@ -60,6 +61,7 @@ def backtest(report: Report, trace: Trace) -> None:
         for planned in PLANNED
     ]
     rows.append(("oracle", run(steps, 85, oracle(steps))))
+    picture(trace, rows)
     for name, outcome in rows:
         report.row(
             scaler=name, trace=trace.name, scale=round(trace.scale, 2), hours=round(outcome.hours, 1),
@@ -68,6 +70,16 @@ def backtest(report: Report, trace: Trace) -> None:
             hours_of_frontier=ratio(outcome.hours, at_share(frontier, outcome.share)),
             turns_of_hpa_70=ratio(outcome.turns, seventy.turns),
         )  # fmt: skip
+
+
+def picture(trace: Trace, rows: list[tuple[str, Outcome]]) -> None:
+    folder = os.environ.get("BENCH_PICTURES")
+    if not folder:
+        return
+    kinds = {"plain HPA, 50-90 %": "HPA", "Trimtab": "Trimtab", "oracle": "oracle"}
+    curves = {words: [(o.hours, o.share) for name, o in rows if name.startswith(kind)] for words, kind in kinds.items()}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / f"{Path(trace.name).stem}.svg").write_text(draw(f"Requests over SLO, {trace.name}", curves))
 
 
 def main() -> int:
