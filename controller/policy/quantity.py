@@ -45,6 +45,17 @@ def at_least(lowest: float) -> Callable[[float], float]:
     return check
 
 
+def at_most(longest: float) -> Callable[[float], float]:
+    """A check that a duration is not longer than so many seconds."""
+
+    def check(seconds: float) -> float:
+        if seconds > longest:
+            raise ValueError(f"must be at most {duration_text(longest)}")
+        return seconds
+
+    return check
+
+
 def duration_text(seconds: float) -> str:
     """A duration as people write it: 0.5 is `500ms`, 60 is `60s`."""
     return f"{seconds:.15g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:.15g}ms"

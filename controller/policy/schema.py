@@ -11,7 +11,7 @@ from controller.model.sample import Signal
 from controller.policy.address import endpoint_template, server_url
 from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY, WEEKDAYS, known_date, known_zone
 from controller.policy.promql import checked_query
-from controller.policy.quantity import Duration, Ratio, at_least
+from controller.policy.quantity import Duration, Ratio, at_least, at_most
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
@@ -275,7 +275,7 @@ class Scaling(Section):
     )
     steps: Annotated[Steps, WithDefaults] = Field(default_factory=Steps, description="How fast the bounds move.")
     schedules: list[Schedule] = Field(default_factory=list, description="Windows on the wall clock with a higher min.")
-    warmUp: Duration = Field(
+    warmUp: Annotated[Duration, AfterValidator(at_most(6 * 3600.0))] = Field(
         180.0,
         description="Time a new replica takes to serve; floors are raised this far ahead.",
         validate_default=False,
