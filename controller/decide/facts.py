@@ -20,7 +20,7 @@ class Facts:
         utilisation: how full it is, the fullest of what is known; None when idle.
         age: of its youngest sample, fresh or stale.
         dark: without a fresh request rate; where no rate is defined, without any fresh sample.
-        known: any sample at all, fresh or stale.
+        stale: any sample that was fresh once.
     """
 
     rate: float | None = None
@@ -32,7 +32,7 @@ class Facts:
     cpu: float | None = None
     age: float | None = None
     dark: bool = True
-    known: bool = False
+    stale: bool = False
 
 
 NOTHING = Facts()
@@ -48,13 +48,14 @@ def facts_of(instance: Instance, slots: int | None) -> Facts:
     """
     values: dict[Signal, float] = {}
     age: float | None = None
-    known = False
+    stale = False
     for signal, sample in instance.signals.items():
         if isinstance(sample, Fresh):
             values[signal] = sample.value if sample.value <= LARGEST else LARGEST
-        elif not isinstance(sample, Stale):
+        elif isinstance(sample, Stale):
+            stale = True
+        else:
             continue
-        known = True
         if age is None or sample.age_seconds < age:
             age = sample.age_seconds
     get = values.get
@@ -74,7 +75,7 @@ def facts_of(instance: Instance, slots: int | None) -> Facts:
         cpu=cpu,
         age=age,
         dark=rate is None if Signal.RATE in signals else bool(signals) and not values,
-        known=known,
+        stale=stale,
     )
 
 

@@ -28,8 +28,10 @@ SLOW_TIMES_OTHERS = 1.2
 """Likewise for response times."""
 SHED_MOST = 0.5
 """Share of the instances that may be shed."""
-FULL_TO_SHED, FULL_TO_KEEP = 0.85, 0.95
-"""How full the others may be to take a slow instance's requests, and to go on taking them."""
+FULL_TO_SHED, FULL_TO_KEEP = 0.8, 0.9
+"""How full the others may become by taking a slow instance's requests, and by going on to take them."""
+SLOW_AT_ONCE = 0.1
+"""Share of the instances, at the least one, that slowness may newly shed in one tick: what the first did shows in the next."""
 BACK_OFF_MOST = 8.0
 """The longest that an instance stays shed at the least, in multiples of `after`."""
 FORGIVEN_AFTER = 10.0
@@ -46,6 +48,7 @@ class Verdicts:
         panic: more than half are failing: whoever looks well would be overloaded, so nobody is judged at all.
         overload: why slow instances are not shed, in words; empty when none is slow or all that are slow are shed.
         suspects: slow or failing for reasons of their own, shed or not yet: the fleet's service level is not theirs.
+        released: shed until now, and needed again because the others are no better or have no room.
     """
 
     memories: Mapping[str, InstanceMemory]
@@ -53,6 +56,7 @@ class Verdicts:
     panic: bool
     overload: str
     suspects: frozenset[str]
+    released: frozenset[str] = frozenset()
 
 
 def judge(
@@ -77,26 +81,27 @@ def judge(
     drafts = {m.name: _Draft.of(m, facts.get(m.name, NOTHING), rules, now) for m in fleet}
     ranked = [drafts[m.name] for m in routable]
     _relate(ranked, rules)
-    panic = 2 * sum(d.fails for d in ranked) > len(ranked)
+    lasting = sum(d.fails and _lasts(d.failing_since, 0.5 * rules.interval, now) for d in ranked)
+    panic = 2 * lasting > len(ranked)
+    overload = 2 * sum(d.slow for d in ranked) > len(ranked)
     for draft in ranked:
         draft.step(rules, now)
     wanted = [d for d in ranked if d.shedding]
-    if panic:
-        kept: list[_Draft] = []
-    else:
-        kept = _affordable(wanted, ranked, learnt)
-    for draft in wanted:
-        if draft not in kept:
-            draft.shedding, draft.calm_since = False, None
-            draft.sheddings, draft.shed_since = draft.memory.sheddings, draft.memory.shed_since
+    allowed = [] if panic else [d for d in wanted if d.fails or not overload]
+    kept = _affordable(allowed, ranked, learnt)
+    chosen = {d.name for d in kept}
+    refused = [d for d in wanted if d.name not in chosen]
+    for draft in refused:
+        draft.shedding, draft.calm_since = False, None
+        draft.sheddings, draft.shed_since = draft.memory.sheddings, draft.memory.shed_since
     memories = {m.name: drafts[m.name].remember(learnt.get(m.name), now) for m in fleet}
-    refused = [d for d in wanted if d not in kept and d.slow] or [d for d in ranked if d.slow and not d.alone]
     return Verdicts(
         memories,
         {d.name: _why(d.facts, memories[d.name], rules, now) for d in kept},
         panic=panic,
-        overload="" if panic or not refused else _overload(refused, ranked),
-        suspects=frozenset(d.name for d in ranked if d.shedding or (d.alone and not panic)),
+        overload="" if panic or not (overload or refused) else _overload(ranked),
+        suspects=frozenset() if panic or overload else frozenset(d.name for d in ranked if d.shedding or d.alone),
+        released=frozenset(d.name for d in refused if d.memory.shedding),
     )
 
 
@@ -228,11 +233,11 @@ def _relate(ranked: Sequence[_Draft], rules: _Rules) -> None:
 
 
 def _others_median(ordered: Sequence[float], value: float) -> float | None:
-    """The lower median of a sorted list without one of its values."""
+    """The upper median of a sorted list without one of its values."""
     count = len(ordered) - 1
     if count < 1:
         return None
-    middle = (count - 1) // 2
+    middle = count // 2
     return ordered[middle + (bisect_left(ordered, value) <= middle)]
 
 
@@ -247,12 +252,14 @@ def _affordable(wanted: list[_Draft], ranked: list[_Draft], learnt: Mapping[str,
     rates = [d.facts.rate for d in ranked if d.facts.rate is not None and d.facts.utilisation is not None]
     load = fsum(rates)
     kept = []
+    fresh = max(1, floor(SLOW_AT_ONCE * len(ranked)))
     for draft in order:
         left = whole - _capacity(draft, learnt)
-        most = FULL_TO_KEEP if draft.memory.shedding else FULL_TO_SHED
-        if draft.fails or not rates or load <= most * left:
+        new = not draft.memory.shedding
+        if draft.fails or ((fresh or not new) and (not rates or load <= (FULL_TO_SHED if new else FULL_TO_KEEP) * left)):
             kept.append(draft)
             whole = left
+            fresh -= new and not draft.fails
     return kept
 
 
@@ -261,11 +268,9 @@ def _capacity(draft: _Draft, learnt: Mapping[str, Learnt]) -> float:
     return (draft.memory.capacity or 0.0) if now is None else now.capacity
 
 
-def _overload(refused: Sequence[_Draft], ranked: Sequence[_Draft]) -> str:
-    return (
-        f"overload: {len(refused)} of {len(ranked)} instances are over the response-time threshold, and the others have "
-        "no room for their requests; nobody is shed for it"
-    )
+def _overload(ranked: Sequence[_Draft]) -> str:
+    slow = sum(d.slow for d in ranked)
+    return f"overload: {slow} of {len(ranked)} instances are over the threshold and the others have no room; nobody is shed"
 
 
 def _lasts(since: float | None, seconds: float, now: float) -> bool:

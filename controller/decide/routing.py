@@ -24,6 +24,8 @@ MEMORY_FULL, MEMORY_LEAST = 0.9, 0.5
 """Memory use, ratio of the limit, from which an instance gets less, and the least factor, reached at the limit."""
 SLOW_START_LEAST = 0.1
 """What a new instance's weight begins with, as a share of its own (Envoy's default too)."""
+PILED_UP = 2.0
+"""So many times its share by capacity inside an instance is a backlog to spread requests around."""
 NOTED = 0.05
 """A factor that changes a weight by less is left out of the reasons."""
 
@@ -48,7 +50,11 @@ class Ranking:
 
 
 def rank(
-    policy: LoadPolicy, service: ServiceSnapshot, fleet: tuple[Member, ...], standing: Mapping[str, float], memory: Memory
+    policy: LoadPolicy,
+    service: ServiceSnapshot,
+    fleet: tuple[Member, ...],
+    standing: Mapping[str, float],
+    memory: Memory,
 ) -> Ranking:
     """The ranking of this tick: weights ∝ capacity, above a floor, moved by a bounded share, outliers at the floor.
 
@@ -183,8 +189,10 @@ class _Weighing:
         if not rate or backlog is None or min(aims.values()) <= 0.0:
             return shares
         amount = rate * self._loop.horizon_seconds
+        # What everybody has inside in proportion is no backlog; clients that share their counts see to small differences.
+        per_capacity = PILED_UP * backlog / fsum(aims.values())
         inside = {name: self._facts[name].in_flight or 0.0 for name in aims}
-        poured = fill(aims, inside, amount)
+        poured = fill(aims, {name: max(0.0, inside[name] - per_capacity * aim) for name, aim in aims.items()}, amount)
         for name, share in shares.items():
             change = poured[name] / amount / share - 1.0
             if abs(change) >= NOTED:
@@ -193,7 +201,8 @@ class _Weighing:
 
     def _base(self) -> tuple[dict[str, float], frozenset[str]]:
         """The weights that stand, renormalised over who is here now, and who is new: they enter at most at the mean."""
-        priors = {m.name: m.prior for m in self._routable if m.prior}
+        # Who is taken back from shedding because it is needed enters like a new one: by steps it would come too late.
+        priors = {m.name: m.prior for m in self._routable if m.prior and m.name not in self._verdicts.released}
         if not priors:
             return dict(self._targets), frozenset(self._targets)
         entering = {name: min(t, self._equal) for name, t in self._targets.items() if name not in priors}

@@ -73,7 +73,7 @@ def _state(
     if m.name in shed:
         return EndpointState.SERVING, shed[m.name]
     # An instance that never had data is new, not stale.
-    if f.dark and (m.memory.capacity is not None or f.known):
+    if f.dark and (m.memory.capacity is not None or f.stale):
         return EndpointState.STALE, f"last weight kept: {reasons[m.name]}"
     return EndpointState.SERVING, reasons[m.name]
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import fsum
 
+ROUNDS = 200
+"""Steps of the search at the most; a handful is usual."""
+CLOSE = 1e-13
+"""Relative error of a sum that is left to the last scaling."""
 LEAST_TARGET = 1e-12
 """A target of nothing still rises with the scale, else its share could never leave its lower bound for the sum's sake."""
 
@@ -50,24 +54,27 @@ def fill(capacities: Mapping[str, float], backlogs: Mapping[str, float], amount:
 
 
 def _scale(aims: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float], total: float) -> float:
-    """The scale at which the clamped shares sum to `total`: the segment by halving the sorted corners, then by its line."""
+    """The scale at which the clamped shares sum to `total`: Newton's steps, which are exact on a line, inside a bracket."""
     rows = [(aim, low[name], high[name]) for name, aim in aims.items()]
-    corners = sorted({corner for aim, least, most in rows for corner in (least / aim, most / aim)})
-    left, right = 0, len(corners) - 1
-    while left < right:
-        middle = (left + right) // 2
-        scale = corners[middle]
-        if fsum(min(max(scale * aim, least), most) for aim, least, most in rows) < total:
-            left = middle + 1
+    bottom, top, scale = 0.0, max(most / aim for aim, _, most in rows), 1.0
+    for _ in range(ROUNDS):
+        if not bottom < scale < top:
+            scale = 0.5 * (bottom + top)
+            if scale in {bottom, top}:
+                break
+        found = [scale * aim for aim, _, _ in rows]
+        whole = fsum(
+            least if value < least else min(value, most) for value, (_, least, most) in zip(found, rows, strict=True)
+        )
+        if abs(whole - total) <= CLOSE * total:
+            return scale
+        if whole < total:
+            bottom = scale
         else:
-            right = middle
-    top = corners[left]
-    bottom = corners[left - 1] if left else 0.0
-    start = fsum(min(max(bottom * aim, least), most) for aim, least, most in rows)
-    end = fsum(min(max(top * aim, least), most) for aim, least, most in rows)
-    if end <= start:
-        return top
-    return bottom + (top - bottom) * min(max((total - start) / (end - start), 0.0), 1.0)
+            top = scale
+        slope = fsum(aim for value, (aim, least, most) in zip(found, rows, strict=True) if least <= value <= most)
+        scale = scale + (total - whole) / slope if slope > 0.0 else 0.5 * (bottom + top)
+    return top
 
 
 def _scaled(shares: Mapping[str, float], total: float) -> dict[str, float]:
