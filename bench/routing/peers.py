@@ -9,6 +9,7 @@ from heapq import heapify, heapreplace
 from itertools import accumulate
 from math import exp
 from random import Random
+from typing import Any
 
 from bench.routing.scrape import Scraper
 from bench.routing.servers import Job, Server
@@ -47,7 +48,7 @@ class Chooser:
 class RoundRobin(Chooser):
     name = "round robin"
 
-    def __init__(self, *args) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._next = [self.rng.randrange(1000) for _ in range(self.clients)]
 
@@ -61,15 +62,15 @@ class MinMean(Chooser):
 
     name = "least mean latency"
 
-    def __init__(self, *args) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._last: list[deque[float]] = [deque(maxlen=100) for _ in self.servers]
         self._mean = [0.0] * len(self.servers)
 
-    def choose(self, job: Job) -> int:
+    def choose(self, job: Job) -> int:  # noqa: ARG002 - every chooser's form
         return min(self.active, key=self._mean.__getitem__)
 
-    def finished(self, job: Job, ok: bool, seconds: float) -> None:
+    def finished(self, job: Job, ok: bool, seconds: float) -> None:  # noqa: ARG002 - every chooser's form
         last = self._last[job.server]
         last.append(seconds)
         self._mean[job.server] = sum(last) / len(last)
@@ -78,7 +79,7 @@ class MinMean(Chooser):
 class Weighted(Chooser):
     """Weights made from scraped data at each tick; clients follow them by earliest deadline, from a random start."""
 
-    def __init__(self, *args) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *args: Any) -> None:
         self._schedules: list[list[tuple[float, int]]] = []
         self._weights: dict[int, float] = {}
         super().__init__(*args)
@@ -138,7 +139,7 @@ class LeastRequest(Chooser):
 
     name = "least request P2C"
 
-    def __init__(self, *args) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._in_flight = [[0] * len(self.servers) for _ in range(self.clients)]
 
@@ -149,7 +150,7 @@ class LeastRequest(Chooser):
         mine[chosen] += 1
         return chosen
 
-    def finished(self, job: Job, ok: bool, seconds: float) -> None:
+    def finished(self, job: Job, ok: bool, seconds: float) -> None:  # noqa: ARG002 - every chooser's form
         self._in_flight[job.client][job.server] -= 1
 
 
@@ -159,7 +160,7 @@ class PeakEwma(Chooser):
     name = "peak EWMA P2C"
     TAU = 10.0
 
-    def __init__(self, *args) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         count = len(self.servers)
         self._in_flight = [[0] * count for _ in range(self.clients)]
@@ -200,7 +201,7 @@ class Prequal(Chooser):
     probes = True
     POOL, PROBES, QUANTILE, LIFE_SECONDS = 16, 3, 0.84, 1.0
 
-    def __init__(self, *args) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         # Entries: [at, server, requests in flight, latency, uses left]
         self._pools: list[list[list[float]]] = [[] for _ in range(self.clients)]
@@ -244,7 +245,7 @@ class Prequal(Chooser):
             return 1e9
         return server.latency_at_load() or 0.0
 
-    def finished(self, job: Job, ok: bool, seconds: float) -> None:
+    def finished(self, job: Job, ok: bool, seconds: float) -> None:  # noqa: ARG002 - every chooser's form
         if not ok:
             self._failed[job.client][job.server] = self.world.now
 
@@ -255,7 +256,7 @@ class ShortestDelay(Chooser):
     name = "oracle (shortest delay)"
     probes = True
 
-    def choose(self, job: Job) -> int:
+    def choose(self, job: Job) -> int:  # noqa: ARG002 - every chooser's form
         servers, draw = self.servers, self.rng.random
         return min(self.active, key=lambda i: (servers[i].expected_seconds(), draw()))
 
@@ -266,7 +267,7 @@ class ShortestQueue(Chooser):
     name = "oracle (shortest queue)"
     probes = True
 
-    def choose(self, job: Job) -> int:
+    def choose(self, job: Job) -> int:  # noqa: ARG002 - every chooser's form
         servers, draw = self.servers, self.rng.random
         return min(self.active, key=lambda i: (servers[i].inside, draw()))
 

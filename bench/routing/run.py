@@ -29,8 +29,8 @@ class Setting:
     load: float = 0.75
     clients: int = 20
     scrape: float = 5.0
-    seconds: float = 600.0
-    warm: float = 120.0
+    seconds: float = 420.0
+    warm: float = 100.0
     batch: bool = False
     heavy: bool = False
     idle: int = 0
@@ -125,7 +125,7 @@ class Run:
         mean = ON_SECONDS if slow else OFF_SECONDS
         self.world.at(self.world.now + self._slow.expovariate(1.0 / mean), self._slow_down, server)
 
-    def _happen(self, what: str, which: int) -> None:
+    def _happen(self, what: str, which: int) -> None:  # noqa: C901 - a table of mishaps
         server = self.servers[which]
         match what:
             case "slow":

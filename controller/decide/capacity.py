@@ -87,7 +87,7 @@ def remember(fleet: tuple[Member, ...], learnt: Mapping[str, Learnt], now: float
 def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Capacity]:
     """Each instance's capacity: the last measured one, drawn to the fleet's median as far as it rests on few samples.
 
-    How far is empirical Bayes: noise² = 1 ÷ samples, against the spread² of the fleet beyond its noise. A fleet of equals
+    How far is empirical Bayes: its noise² = capacity² ÷ samples, against the spread² of the fleet beyond its noise. A fleet of equals
     gets equal weights, an unequal one its differences. Nothing known of one: the median; of nobody: 1 for everybody.
     """
     known = [m for m in memories.values() if m.capacity is not None]
@@ -103,7 +103,7 @@ def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Ca
         if m.capacity is None:
             found[name] = unknown
             continue
-        trust = 1.0 if m.samples is None else spread / (spread + 1.0 / max(m.samples, LEAST_SAMPLES))
+        trust = spread / (spread + _noise(m, middle))
         value = middle + trust * (m.capacity - middle)
         age = 0.0 if m.capacity_at is None else now - m.capacity_at
         why = f"capacity {value:.3g}/s" if age <= 0.0 else f"capacity {value:.3g}/s, measured {age:.0f} s ago"
@@ -122,9 +122,7 @@ def _measure(f: Facts, *, little: bool) -> float | None:
     return f.rate * (1.0 - errors) / (full + ERROR_PENALTY * errors)
 
 
-def _blend(
-    memory: InstanceMemory, measured: float, rate: float, window: float, now: float, *, little: bool
-) -> Learnt:
+def _blend(memory: InstanceMemory, measured: float, rate: float, window: float, now: float, *, little: bool) -> Learnt:
     inside = rate * window
     before = memory.capacity
     if before is None or before <= 0.0:
@@ -142,5 +140,10 @@ def _spread(known: list[InstanceMemory], middle: float) -> float:
     if len(known) < 2:
         return 1.0
     far = fsum(((m.capacity or 0.0) / middle - 1.0) ** 2 for m in known) / (len(known) - 1)
-    noise = fsum(0.0 if m.samples is None else 1.0 / max(m.samples, LEAST_SAMPLES) for m in known) / len(known)
-    return max(far - noise, 1e-6)
+    return max(far - fsum(_noise(m, middle) for m in known) / len(known), 1e-6)
+
+
+def _noise(m: InstanceMemory, middle: float) -> float:
+    """Relative variance of one estimate: a mean of n service times that spread as widely as they are long."""
+    ratio = (m.capacity or 0.0) / middle
+    return 0.0 if m.samples is None else ratio * ratio / max(m.samples, LEAST_SAMPLES)

@@ -51,7 +51,7 @@ def facts_of(instance: Instance, slots: int | None) -> Facts:
     stale = False
     for signal, sample in instance.signals.items():
         if isinstance(sample, Fresh):
-            values[signal] = sample.value if sample.value <= LARGEST else LARGEST
+            values[signal] = min(sample.value, LARGEST)
         elif isinstance(sample, Stale):
             stale = True
         else:

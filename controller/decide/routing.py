@@ -91,9 +91,17 @@ def rank(
     capacities = capacity.estimate({m.name: verdicts.memories[m.name] for m in routable}, service.at)
     serving = {m.name: facts.get(m.name, NOTHING) for m in routable}
     loop = stability.loop(serving, spec.interval, window, memory.gain, little=little)
-    weighing = _Weighing(spec.routing, routable, capacities, verdicts, serving, loop, service.at)
+    weighing = _Weighing(
+        rules=spec.routing,
+        routable=routable,
+        capacities=capacities,
+        verdicts=verdicts,
+        facts=serving,
+        loop=loop,
+        now=service.at,
+    )
     weights = weighing.weights(trusted=trusted)
-    rows = rows_of(fleet, weights, weighing.reasons, verdicts.shed, facts, service)
+    rows = rows_of(fleet, service, facts, weights=weights, reasons=weighing.reasons, shed=verdicts.shed)
     if not trusted:
         holds += (Hold("weights", f"metrics: {service.metrics_problem}; the last weights stand"),)
     if verdicts.overload:
@@ -101,7 +109,7 @@ def rank(
     moves = stability.moves_of(standing, weights)
     swing = stability.swing_of(memory, weights, moves)
     herding = stability.herding_of(serving, standing, window) if trusted else None
-    judged = stability.report(loop, memory, swing, herding)
+    judged = stability.report(loop, swing, herding)
     return Ranking(
         rows,
         verdicts.memories,
@@ -124,6 +132,7 @@ class _Weighing:
 
     def __init__(
         self,
+        *,
         rules: Routing,
         routable: tuple[Member, ...],
         capacities: Mapping[str, Capacity],
@@ -180,7 +189,9 @@ class _Weighing:
             if why:
                 self.reasons[name] += why
         whole = fsum(aims.values())
-        shares = {name: value / whole for name, value in aims.items()} if whole > 0.0 else dict.fromkeys(aims, self._equal)
+        shares = (
+            {name: value / whole for name, value in aims.items()} if whole > 0.0 else dict.fromkeys(aims, self._equal)
+        )
         return self._poured(aims, shares)
 
     def _poured(self, aims: Mapping[str, float], shares: dict[str, float]) -> dict[str, float]:
@@ -192,7 +203,10 @@ class _Weighing:
         # What everybody has inside in proportion is no backlog; clients that share their counts see to small differences.
         per_capacity = PILED_UP * backlog / fsum(aims.values())
         inside = {name: self._facts[name].in_flight or 0.0 for name in aims}
-        poured = fill(aims, {name: max(0.0, inside[name] - per_capacity * aim) for name, aim in aims.items()}, amount)
+        piled = {name: max(0.0, inside[name] - per_capacity * aim) for name, aim in aims.items()}
+        if not any(piled.values()):
+            return shares
+        poured = fill(aims, piled, amount)
         for name, share in shares.items():
             change = poured[name] / amount / share - 1.0
             if abs(change) >= NOTED:
@@ -210,9 +224,7 @@ class _Weighing:
         whole = fsum(priors.values())
         return {**{name: prior / whole * left for name, prior in priors.items()}, **entering}, frozenset(entering)
 
-    def _stale(
-        self, base: Mapping[str, float], new: frozenset[str], fixed: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _stale(self, base: Mapping[str, float], new: frozenset[str], fixed: Mapping[str, float]) -> dict[str, float]:
         """Who keeps the weight that stands for want of data.
 
         Unless everybody else would have to go below the floor for it, or it came back from shedding in silence: then it is
@@ -234,7 +246,7 @@ class _Weighing:
         slack, gain, floor = self._rules.maxChange, self._loop.gain, self._floor
         low, high, aims = {}, {}, {}
         for name, before in base.items():
-            anchor = before / share * rest
+            anchor = before / share * rest if share > 0.0 else rest / len(base)
             aim = self._targets[name] / aimed * rest if aimed > 0.0 else anchor
             if gain < 1.0 and aim > 0.0 and anchor > 0.0:
                 aim = anchor * exp(gain * log(aim / anchor))

@@ -16,11 +16,12 @@ VISIBLE = 0.01
 
 def rows_of(
     fleet: tuple[Member, ...],
+    service: ServiceSnapshot,
+    facts: Mapping[str, Facts],
+    *,
     weights: Mapping[str, float],
     reasons: Mapping[str, str],
     shed: Mapping[str, str],
-    facts: Mapping[str, Facts],
-    service: ServiceSnapshot,
 ) -> tuple[RankedEndpoint, ...]:
     """Heaviest first, then by name."""
     listed = [m for m in fleet if m.memory.endpoint is not None]

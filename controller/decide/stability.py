@@ -116,14 +116,16 @@ def herding_of(facts: Mapping[str, Facts], standing: Mapping[str, float], window
     return rates[first] / total / standing[first]
 
 
-def report(now: Loop, memory: Memory, swing: float, herding: float | None) -> Stability:
+def report(now: Loop, swing: float, herding: float | None) -> Stability:
     """What is exported, with what is wrong in words."""
     margin = now.gain * now.elasticity / now.bound
     findings = []
     if swing > SWINGING:
         findings.append(f"weights swing: {swing:.0%} of all weight goes to and fro per tick; gain {now.gain:.2g}")
     if margin > 1.0:
-        findings.append(f"the data are {now.delay_seconds:.0f} s old when clients follow them: too old for this interval")
+        findings.append(
+            f"the data are {now.delay_seconds:.0f} s old when clients follow them: too old for this interval"
+        )
     if herding is not None and herding > HERDING:
         findings.append(f"clients herd: the first endpoint gets {herding:.1f} times its weight of the requests")
     return Stability(
@@ -137,9 +139,7 @@ def report(now: Loop, memory: Memory, swing: float, herding: float | None) -> St
     )
 
 
-def _backlog_elasticity(
-    rate: float | None, backlog: float | None, utilisation: float | None, horizon: float
-) -> float:
+def _backlog_elasticity(rate: float | None, backlog: float | None, utilisation: float | None, horizon: float) -> float:
     """Of water-filling: backlog ÷ requests to come, times how strongly a backlog follows the load, 1 ÷ (1 − ρ)."""
     if not rate or backlog is None:
         return 0.0

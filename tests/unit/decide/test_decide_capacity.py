@@ -18,13 +18,15 @@ def why(instances, memory=NOTHING, policy=ROUTED):
     [
         pytest.param({"rate": 10, "cpu": 0.5}, "capacity 20/s", id="rate over cpu"),
         pytest.param(
-            {"rate": 10, "cpu": 0.2, "extra": {Signal.UTILISATION: 0.8}}, "capacity 12.6/s", id="fullest counts"
+            {"rate": 10, "cpu": 0.2, "extra": {Signal.UTILISATION: 0.8}}, "capacity 12.5/s", id="fullest counts"
         ),
-        pytest.param({"rate": 10, "cpu": 0.5, "errors": 0.5}, "capacity 5.02/s, errors 50%", id="errors are a penalty"),
+        pytest.param({"rate": 10, "cpu": 0.5, "errors": 0.5}, "capacity 5/s, errors 50%", id="errors are a penalty"),
         pytest.param({"rate": 0, "cpu": 0.01}, "no data yet: the fleet's median 20/s", id="idle is unknown"),
         pytest.param({"rate": None, "cpu": 0.5}, "no data yet: the fleet's median 20/s", id="no rate"),
         pytest.param({"rate": Invalid("NaN")}, "no data yet: the fleet's median 20/s", id="no number"),
-        pytest.param({"rate": 10, "cpu": 0.0}, "no data yet: the fleet's median 20/s", id="zero utilisation is unknown"),
+        pytest.param(
+            {"rate": 10, "cpu": 0.0}, "no data yet: the fleet's median 20/s", id="zero utilisation is unknown"
+        ),
     ],
 )
 def test_capacity_is_rate_over_utilisation_less_errors(signals, expected):
@@ -85,7 +87,8 @@ def test_few_samples_are_drawn_to_the_fleets_median():
         shares = weights(decide(ROUTED, snapshot([instance(n, rate=r) for n, r in rates.items()]), NOTHING)[0])
         return shares["c"] - shares["a"]
 
-    assert spread(0.05) < 0.03 < 0.12 < spread(100) == pytest.approx(2 / 15, rel=0.01)
+    assert spread(0.05) < 0.03
+    assert spread(100) == pytest.approx(2 / 15, rel=0.01)
 
 
 def test_a_partial_answer_teaches_nothing():
