@@ -13,13 +13,15 @@ MANY_CLIENTS = {
     f"200 clients, load {load:g}": Setting(load=load, clients=200, seconds=260.0, warm=80.0) for load in LOADS
 }
 OLD_DATA = {f"scrape 15 s, load {load:g}": Setting(load=load, scrape=15.0) for load in LOADS}
-EQUAL_FLEET = {f"equal, load {load:g}": Setting(speeds=EQUAL, antagonists=False, load=load) for load in LOADS}
+EQUAL_FLEET = {
+    f"equal, load {load:g}": Setting(speeds=EQUAL, antagonists=False, load=load, seconds=300.0) for load in LOADS
+}
 
 OTHERS = {
     "one client": Setting(clients=1),
     "scrape 30 s": Setting(scrape=30.0),
     "2 instances": Setting(speeds=(1.0, 0.5), clients=5),
-    "200 instances": Setting(speeds=UNEQUAL * 20, seconds=120.0, warm=60.0),
+    "200 instances": Setting(speeds=UNEQUAL * 20, seconds=60.0, warm=30.0),
     "batching servers": Setting(batch=True),
     "heavy-tailed work": Setting(heavy=True, load=0.6),
     "cold start of all": Setting(warm=0.0, seconds=120.0),

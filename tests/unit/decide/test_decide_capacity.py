@@ -42,7 +42,7 @@ def test_without_utilisation_the_share_of_slots_in_use_stands_in():
     fleet = [instance(n, cpu=None, extra={Signal.IN_FLIGHT: f}) for n, f in (("a", 2.0), ("b", 4.0))]
     assert why(fleet, policy=policy(routing={}, concurrency={"perInstance": 8})) == {
         "a": "capacity 39.9/s",
-        "b": "capacity 20.1/s",
+        "b": "capacity 20/s",
     }
 
 
