@@ -80,4 +80,4 @@ def _state(
 
 
 def _last(m: Member, signal: Signal) -> float | None:
-    return None if m.seen is None else last_value(m.seen.signal(signal))
+    return None if m.seen is None or signal not in m.seen.signals else last_value(m.seen.signals[signal])
