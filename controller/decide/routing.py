@@ -149,7 +149,8 @@ class _Weighing:
         self._equal = 1.0 / len(routable)
         self._floor = max(rules.floor, LEAST_FLOOR) * self._equal
         self.reasons = {name: c.why for name, c in capacities.items()}
-        self._targets = self._aims(capacities, now)
+        self._ramps = _ramps(routable, rules.slowStart, now)
+        self._targets = self._aims(capacities)
 
     def weights(self, *, trusted: bool) -> dict[str, float]:
         """The new weights, which sum to 1."""
@@ -170,10 +171,9 @@ class _Weighing:
             return {**fixed, **project({name: self._targets[name] for name in free}, low, high, rest)}
         return {**fixed, **self._step({name: base[name] for name in free}, new, rest)}
 
-    def _aims(self, capacities: Mapping[str, Capacity], now: float) -> dict[str, float]:
+    def _aims(self, capacities: Mapping[str, Capacity]) -> dict[str, float]:
         """The shares to aim at: capacity, less penalties, spread over what the age of the data allows."""
         aims = {}
-        ramps = _ramps(self._routable, self._rules.slowStart, now)
         for name, c in capacities.items():
             value, f, why = c.value, self._facts[name], ""
             if f.errors is not None and f.errors >= NOTED:
@@ -181,7 +181,7 @@ class _Weighing:
             if f.memory is not None and f.memory > MEMORY_FULL:
                 value *= max(1.0 - (f.memory - MEMORY_FULL) / (1.0 - MEMORY_FULL) * (1.0 - MEMORY_LEAST), MEMORY_LEAST)
                 why += f", memory {f.memory:.0%} full"
-            ramp = ramps.get(name)
+            ramp = self._ramps.get(name)
             if ramp is not None:
                 value *= ramp
                 why += f", slow start {ramp:.0%}"
@@ -252,6 +252,9 @@ class _Weighing:
                 aim = anchor * exp(gain * log(aim / anchor))
             low[name] = max(anchor * (1.0 - slack), floor)
             high[name] = max(anchor * (1.0 if name in new else 1.0 + slack), floor)
+            if name in self._ramps and name not in new:
+                # Its ramp is its bound: steps from a tenth would take twice as long as the ramp.
+                high[name] = max(high[name], aim)
             aims[name] = aim
         if fsum(low.values()) > rest:
             low = dict.fromkeys(base, floor)
