@@ -6,24 +6,26 @@ The form, rate ÷ (utilisation + penalty × errors), is that of gRPC's weighted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import fsum
+from math import fsum, log, sqrt
+from statistics import median
 
+from controller.decide.facts import LEAST_UTILISATION, Facts
 from controller.decide.members import Member
-from controller.decide.slo import LARGEST
 from controller.model.memory import InstanceMemory
-from controller.model.sample import Signal, fresh_value
-from controller.model.snapshot import Instance
 
 ERROR_PENALTY = 1.0
 """How much utilisation one failed request in one counts for."""
 SMOOTHING = 0.3
 """Share of a new estimate that enters per tick."""
+FAST = 0.7
+"""The same for an estimate that differs by more than its noise explains: the instance itself has changed."""
+SURPRISE = 3.0
+"""How many standard errors are more than noise."""
 LITTLE_SMOOTHING = 0.1
-"""Likewise for estimates from response times, which rise with load and would swing if followed fast."""
-LEAST_UTILISATION = 0.001
-"""Below this a server is idle, and its utilisation says nothing about its size."""
+"""Share for estimates from response times, which rise with load and would swing if followed fast."""
+LEAST_SAMPLES = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,88 +37,113 @@ class Capacity:
     measured: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """An estimate made in this tick: requests/s, and the number of requests that it rests on."""
+
+    capacity: float
+    samples: float
+
+
+def is_little(facts: Mapping[str, Facts]) -> bool:
+    """Whether nobody reports a utilisation.
+
+    Then 1 ÷ response time compares the instances; that has another scale, so it never stands beside real capacities.
+    """
+    return all(f.utilisation is None for f in facts.values())
+
+
 def learn(
-    members: Iterable[Member], slots: int | None, now: float, *, trusted: bool = True
-) -> dict[str, InstanceMemory]:
-    """The members' memories with this tick's estimates in them.
+    fleet: tuple[Member, ...], facts: Mapping[str, Facts], window: float, now: float, *, little: bool
+) -> dict[str, Learnt]:
+    """The estimates that this tick's samples make, by instance; who taught nothing is left out.
 
     Args:
-        members: the fleet.
-        slots: requests that one instance serves at once, if the policy says so.
+        fleet: the members with what is remembered of them.
+        facts: by instance, of those that were observed.
+        window: seconds that a rate covers.
         now: seconds since the epoch.
-        trusted: False when the answer is partial: sums over some of the series are too small, so nothing is learnt.
+        little: whether Little's law stands in for utilisation.
     """
-    fleet = tuple(members)
-    if not trusted:
-        return {m.name: m.memory for m in fleet}
-    full = {m.name: utilisation_of(m.seen, slots) for m in fleet if m.seen is not None}
-    # In a fleet that reports no utilisation at all, 1 ÷ response time compares its instances; it has another scale, so
-    # it must not stand beside real capacities.
-    little = all(u is None for u in full.values())
     learnt = {}
     for m in fleet:
-        measured = _measure(m.seen, full.get(m.name), little=little) if m.seen is not None else None
-        learnt[m.name] = m.memory if measured is None else _smooth(m.memory, measured, now, little=little)
+        f = facts.get(m.name)
+        measured = None if f is None else _measure(f, little=little)
+        if f is not None and measured is not None and f.rate is not None:
+            learnt[m.name] = _blend(m.memory, measured, f.rate, window, now, little=little)
     return learnt
 
 
-def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Capacity]:
-    """Each instance's capacity: the last measured one, else the mean of the known, else 1 for everybody."""
-    known = [m.capacity for m in memories.values() if m.capacity is not None]
-    mean = fsum(known) / len(known) if known else None
-    if not mean:
-        return {name: Capacity(1.0, "no capacity is known yet: an equal share", measured=False) for name in memories}
+def remember(fleet: tuple[Member, ...], learnt: Mapping[str, Learnt], now: float) -> dict[str, InstanceMemory]:
+    """The members' memories with the estimates in them."""
     return {
-        name: Capacity(mean, f"no data yet: the fleet's mean {mean:.3g}/s", measured=False)
-        if m.capacity is None
-        else Capacity(m.capacity, _words(m, now), measured=True)
-        for name, m in memories.items()
+        m.name: m.memory
+        if (new := learnt.get(m.name)) is None
+        else replace(m.memory, capacity=new.capacity, capacity_at=now, samples=new.samples)
+        for m in fleet
     }
 
 
-def utilisation_of(instance: Instance, slots: int | None) -> float | None:
-    """How full it is, the fullest of what is known: CPU and the server's own word, or in-flight ÷ slots; None if idle."""
-    own = fresh_value(instance.signal(Signal.UTILISATION))
-    cpu = fresh_value(instance.signal(Signal.CPU))
-    in_flight = fresh_value(instance.signal(Signal.IN_FLIGHT))
-    if own is None and slots is not None and in_flight is not None:
-        own = min(1.0, in_flight / slots)
-    known = [u for u in (own, cpu) if u is not None]
-    return min(max(known), LARGEST) if known and max(known) >= LEAST_UTILISATION else None
+def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Capacity]:
+    """Each instance's capacity: the last measured one, drawn to the fleet's median as far as it rests on few samples.
+
+    How far is empirical Bayes: its noise² = capacity² ÷ samples, against the spread² of the fleet beyond its noise. A fleet of equals
+    gets equal weights, an unequal one its differences. Nothing known of one: the median; of nobody: 1 for everybody.
+    """
+    known = [m for m in memories.values() if m.capacity is not None]
+    middle = median(m.capacity or 0.0 for m in known) if known else 0.0
+    if middle <= 0.0:
+        middle = fsum(m.capacity or 0.0 for m in known) / len(known) if known else 0.0
+    if not middle:
+        return {name: Capacity(1.0, "no capacity is known yet: an equal share", measured=False) for name in memories}
+    spread = _spread(known, middle)
+    unknown = Capacity(middle, f"no data yet: the fleet's median {middle:.3g}/s", measured=False)
+    found = {}
+    for name, m in memories.items():
+        if m.capacity is None:
+            found[name] = unknown
+            continue
+        trust = spread / (spread + _noise(m, middle))
+        value = middle + trust * (m.capacity - middle)
+        age = 0.0 if m.capacity_at is None else now - m.capacity_at
+        why = f"capacity {value:.3g}/s" if age <= 0.0 else f"capacity {value:.3g}/s, measured {age:.0f} s ago"
+        found[name] = Capacity(value, why, measured=True)
+    return found
 
 
-def errors_of(instance: Instance) -> float | None:
-    """Its failed share, 0..1, from a fresh sample; None when there is none."""
-    errors = fresh_value(instance.signal(Signal.ERRORS))
-    return None if errors is None else min(max(errors, 0.0), 1.0)
-
-
-def rate_of(instance: Instance) -> float | None:
-    """Its fresh request rate, requests/s; None when there is none."""
-    rate = fresh_value(instance.signal(Signal.RATE))
-    return None if rate is None else min(max(rate, 0.0), LARGEST)
-
-
-def _measure(instance: Instance, utilisation: float | None, *, little: bool) -> float | None:
-    rate = rate_of(instance)
-    in_flight = fresh_value(instance.signal(Signal.IN_FLIGHT))
-    full = utilisation
-    if full is None and little and in_flight is not None and in_flight > LEAST_UTILISATION:
-        full = in_flight
-    if rate is None or rate <= 0.0 or full is None:
+def _measure(f: Facts, *, little: bool) -> float | None:
+    full = f.utilisation
+    if full is None and little and f.in_flight is not None and f.in_flight > LEAST_UTILISATION:
+        full = f.in_flight
+    if f.rate is None or f.rate <= 0.0 or full is None:
         return None
-    errors = errors_of(instance) or 0.0
+    errors = f.errors or 0.0
     # Only served requests count: a server that fails fast would otherwise look fast.
-    return rate * (1.0 - errors) / (full + ERROR_PENALTY * errors)
+    return f.rate * (1.0 - errors) / (full + ERROR_PENALTY * errors)
 
 
-def _smooth(memory: InstanceMemory, measured: float, now: float, *, little: bool) -> InstanceMemory:
+def _blend(memory: InstanceMemory, measured: float, rate: float, window: float, now: float, *, little: bool) -> Learnt:
+    inside = rate * window
+    before = memory.capacity
+    if before is None or before <= 0.0:
+        return Learnt(measured, inside)
     share = LITTLE_SMOOTHING if little else SMOOTHING
-    value = measured if memory.capacity is None else memory.capacity + share * (measured - memory.capacity)
-    return replace(memory, capacity=value, capacity_at=now)
+    if not little and (measured <= 0.0 or abs(log(measured / before)) * sqrt(inside) > SURPRISE):
+        share = FAST
+    elapsed = window if memory.capacity_at is None else min(max(now - memory.capacity_at, 0.0), window)
+    samples = max(inside, (1.0 - share) * (memory.samples or 0.0) + rate * elapsed)
+    return Learnt(before + share * (measured - before), samples)
 
 
-def _words(memory: InstanceMemory, now: float) -> str:
-    age = 0.0 if memory.capacity_at is None else now - memory.capacity_at
-    text = f"capacity {memory.capacity:.3g}/s"
-    return text if age <= 0.0 else f"{text}, measured {age:.0f} s ago"
+def _spread(known: list[InstanceMemory], middle: float) -> float:
+    """Relative variance between the instances beyond what noise explains; at least a trace, to divide by."""
+    if len(known) < 2:
+        return 1.0
+    far = fsum(((m.capacity or 0.0) / middle - 1.0) ** 2 for m in known) / (len(known) - 1)
+    return max(far - fsum(_noise(m, middle) for m in known) / len(known), 1e-6)
+
+
+def _noise(m: InstanceMemory, middle: float) -> float:
+    """Relative variance of one estimate: a mean of n service times that spread as widely as they are long."""
+    ratio = (m.capacity or 0.0) / middle
+    return 0.0 if m.samples is None else ratio * ratio / max(m.samples, LEAST_SAMPLES)

@@ -42,10 +42,10 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
     """
     standing = standing_weights(service, memory)
     fleet = members(service, memory, standing)
-    level = slo.measure(policy.spec.slo, service)
+    ranking = routing.rank(policy, service, fleet, standing, memory)
+    level = slo.measure(policy.spec.slo, service, ranking.suspects)
     now = _remember(policy, service, memory, level)
 
-    ranking = routing.rank(policy, service, fleet, standing)
     endpoints, unsafe = rails.ranking(ranking.endpoints)
     limit = _limit(policy, service, now, memory, level)
     hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level)
@@ -57,6 +57,7 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
         hpa=hpa,
         changes=(*_present(limit.change() if limit else None), *(ranking.changes if endpoints else ()), *hpa_changes),
         holds=(*_present(limit.hold() if limit else None, unsafe), *ranking.holds, *hpa_holds),
+        stability=ranking.stability,
     )
     after = replace(
         now,
@@ -64,6 +65,9 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
         weights=frozen({e.instance: e.weight for e in endpoints}) if endpoints else frozen(standing),
         limit=memory.limit if limit is None else limit.after,
         limit_changed_at=service.at if limit is not None and limit.change() else memory.limit_changed_at,
+        moves=frozen(ranking.moves),
+        swing=memory.swing if ranking.stability is None else ranking.stability.swing,
+        gain=ranking.gain,
         ready_instances=memory.ready_instances if (ready := count_ready(service)) is None else ready,
     )
     return plan, after

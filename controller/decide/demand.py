@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import fsum
 
-from controller.decide.capacity import utilisation_of
+from controller.decide.facts import utilisation_of
 from controller.decide.slo import ServiceLevel
 from controller.model.sample import Signal, fresh_value
 from controller.model.snapshot import Instance, Known, ServiceSnapshot

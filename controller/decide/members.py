@@ -38,6 +38,8 @@ def members(service: ServiceSnapshot, memory: Memory, standing: Mapping[str, flo
         before = memory.instances.get(instance.name, InstanceMemory())
         replaced = None not in (instance.uid, before.uid) and instance.uid != before.uid
         known = _update(instance, InstanceMemory() if replaced else before, service.at)
+        if _appears(instance, before, known, memory, standing, replaced=replaced):
+            known = replace(known, serving_since=service.at)
         found.append(Member(instance.name, instance, known, None if replaced else standing.get(instance.name)))
     if not service.instances_complete:
         listed = {m.name for m in found}
@@ -73,12 +75,33 @@ def count_ready(service: ServiceSnapshot) -> int | None:
     return len(unjudged) + sum(i.ready is True and not i.terminating for i in service.instances)
 
 
+def _appears(
+    instance: Instance,
+    before: InstanceMemory,
+    known: InstanceMemory,
+    memory: Memory,
+    standing: Mapping[str, float],
+    *,
+    replaced: bool,
+) -> bool:
+    """Whether it begins to serve just now. After a restart nobody does: then only the ranking knows who is new."""
+    if known.routable is False or not (memory.at is not None or standing):
+        return False
+    if replaced or before.routable is False:
+        return True
+    return instance.name not in memory.instances and not standing.get(instance.name)
+
+
 def _update(instance: Instance, before: InstanceMemory, now: float) -> InstanceMemory:
-    routable = before.routable if instance.ready is None else instance.ready
+    routable = False if instance.terminating else before.routable if instance.ready is None else instance.ready
+    uid = before.uid if instance.uid is None else instance.uid
+    endpoint = before.endpoint if instance.endpoint is None else instance.endpoint
+    if before.first_seen is not None and (uid, endpoint, routable) == (before.uid, before.endpoint, before.routable):
+        return before
     return replace(
         before,
-        uid=instance.uid if instance.uid is not None else before.uid,
+        uid=uid,
         first_seen=now if before.first_seen is None else before.first_seen,
-        endpoint=instance.endpoint if instance.endpoint is not None else before.endpoint,
-        routable=False if instance.terminating else routable,
+        endpoint=endpoint,
+        routable=routable,
     )

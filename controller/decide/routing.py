@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import fsum
+from dataclasses import dataclass, field
+from math import exp, fsum, log
 
-from controller.decide import capacity, outliers
+from controller.decide import capacity, outliers, stability
 from controller.decide.capacity import Capacity
+from controller.decide.facts import NOTHING, Facts, facts_of
 from controller.decide.members import Member
-from controller.decide.shares import project
-from controller.model.memory import InstanceMemory
-from controller.model.plan import Change, EndpointState, Hold, RankedEndpoint
-from controller.model.sample import Fresh, Signal, Stale, last_value
+from controller.decide.rows import changes_of, rows_of
+from controller.decide.shares import fill, project
+from controller.decide.stability import Loop
+from controller.model.memory import InstanceMemory, Memory
+from controller.model.plan import Change, Hold, RankedEndpoint, Stability
 from controller.model.snapshot import ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Routing
 
 LEAST_FLOOR = 0.01
 """Floor of the floor, as a share of an equal share: who gets nothing can never be measured again."""
-VISIBLE = 0.01
-"""Relative change of a weight that is worth a line in the plan."""
+MEMORY_FULL, MEMORY_LEAST = 0.9, 0.5
+"""Memory use, ratio of the limit, from which an instance gets less, and the least factor, reached at the limit."""
+SLOW_START_LEAST = 0.1
+"""What a new instance's weight begins with, as a share of its own (Envoy's default too)."""
+PILED_UP = 2.0
+"""So many times its share by capacity inside an instance is a backlog to spread requests around."""
+NOTED = 0.05
+"""A factor that changes a weight by less is left out of the reasons."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """What routing decided. `endpoints` None means that the ranking that stands must stay.
 
-    `memories` are the members' memories after this tick, also for a policy without routing.
+    `memories` are the members' memories after this tick, also for a policy without routing. `suspects` are slow or failing
+    for reasons of their own: the service level of the fleet is not theirs.
     """
 
     endpoints: tuple[RankedEndpoint, ...] | None
@@ -34,10 +43,18 @@ class Ranking:
     panic: bool = False
     changes: tuple[Change, ...] = ()
     holds: tuple[Hold, ...] = ()
+    suspects: frozenset[str] = frozenset()
+    stability: Stability | None = None
+    moves: Mapping[str, float] = field(default_factory=dict)
+    gain: float = 1.0
 
 
 def rank(
-    policy: LoadPolicy, service: ServiceSnapshot, fleet: tuple[Member, ...], standing: Mapping[str, float]
+    policy: LoadPolicy,
+    service: ServiceSnapshot,
+    fleet: tuple[Member, ...],
+    standing: Mapping[str, float],
+    memory: Memory,
 ) -> Ranking:
     """The ranking of this tick: weights ∝ capacity, above a floor, moved by a bounded share, outliers at the floor.
 
@@ -46,175 +63,215 @@ def rank(
         service: what is known now.
         fleet: its members.
         standing: the weights that clients use now, by instance.
+        memory: what is remembered of the fleet as a whole.
     """
     trusted = service.metrics_problem is None
-    concurrency = policy.spec.concurrency
-    slots = None if concurrency is None else concurrency.perInstance
-    learnt = capacity.learn(fleet, slots, service.at, trusted=trusted)
-    if policy.spec.routing is None:
-        return Ranking(None, learnt)
-    verdicts = outliers.judge(policy, fleet, learnt, service.at, trusted=trusted)
+    spec = policy.spec
+    slots = None if spec.concurrency is None else spec.concurrency.perInstance
+    facts = {m.name: facts_of(m.seen, slots) for m in fleet if m.seen is not None}
+    little = capacity.is_little(facts)
+    window = spec.signals.window
+    # Sums over some of the series are too small, so a partial answer teaches nothing.
+    learnt = capacity.learn(fleet, facts, window, service.at, little=little) if trusted else {}
+    if spec.routing is None:
+        return Ranking(None, capacity.remember(fleet, learnt, service.at), gain=memory.gain)
+    verdicts = outliers.judge(policy, fleet, facts, learnt, service.at, trusted=trusted)
+    stay = Ranking(None, verdicts.memories, verdicts.panic, suspects=verdicts.suspects, gain=memory.gain)
     lost = [m.name for m in fleet if m.memory.endpoint is None and m.routable and m.prior]
     if lost:
         reason = f"the address of {', '.join(lost)} is not known now; the last ranking stands"
-        return Ranking(None, verdicts.memories, verdicts.panic, holds=(Hold("weights", reason),))
+        return _held(stay, Hold("weights", reason))
     routable = tuple(m for m in fleet if m.routable and m.memory.endpoint is not None)
     holds = tuple(
         Hold(f"weight {m.name}", "its address is not known") for m in fleet if m.routable and m.memory.endpoint is None
     )
     if not routable:
         reason = "no instance is ready" if fleet else "no instance is known"
-        return Ranking(None, verdicts.memories, verdicts.panic, holds=(*holds, Hold("weights", reason)))
+        return _held(stay, *holds, Hold("weights", reason))
     capacities = capacity.estimate({m.name: verdicts.memories[m.name] for m in routable}, service.at)
-    weights = _weights(policy.spec.routing, routable, capacities, verdicts, trusted=trusted)
-    rows = _rows(fleet, weights, capacities, verdicts, service)
+    serving = {m.name: facts.get(m.name, NOTHING) for m in routable}
+    loop = stability.loop(serving, spec.interval, window, memory.gain, little=little)
+    weighing = _Weighing(
+        rules=spec.routing,
+        routable=routable,
+        capacities=capacities,
+        verdicts=verdicts,
+        facts=serving,
+        loop=loop,
+        now=service.at,
+    )
+    weights = weighing.weights(trusted=trusted)
+    rows = rows_of(fleet, service, facts, weights=weights, reasons=weighing.reasons, shed=verdicts.shed)
     if not trusted:
         holds += (Hold("weights", f"metrics: {service.metrics_problem}; the last weights stand"),)
-    return Ranking(rows, verdicts.memories, verdicts.panic, _changes(standing, rows), holds)
+    if verdicts.overload:
+        holds += (Hold("shedding", verdicts.overload),)
+    moves = stability.moves_of(standing, weights)
+    swing = stability.swing_of(memory, weights, moves)
+    herding = stability.herding_of(serving, standing, window) if trusted else None
+    judged = stability.report(loop, swing, herding)
+    return Ranking(
+        rows,
+        verdicts.memories,
+        verdicts.panic,
+        changes_of(standing, rows),
+        (*holds, *(Hold("stability", finding) for finding in judged.findings)),
+        verdicts.suspects,
+        judged,
+        moves,
+        stability.next_gain(memory.gain, swing),
+    )
 
 
-def _weights(
-    rules: Routing,
-    routable: tuple[Member, ...],
-    capacities: Mapping[str, Capacity],
-    verdicts: outliers.Verdicts,
-    *,
-    trusted: bool,
-) -> dict[str, float]:
-    equal = 1.0 / len(routable)
-    floor = max(rules.floor, LEAST_FLOOR) * equal
-    whole = fsum(c.value for c in capacities.values())
-    # Capacities that are all nothing (every request fails) say nothing of who should get more.
-    targets = {name: c.value / whole if whole > 0.0 else equal for name, c in capacities.items()}
-    base, new = _base(routable, targets, equal)
-    if not trusted:
-        return project(base, base, base, 1.0)
-    fixed = {name: floor for name in verdicts.shed if name in base}
-    # An instance without data keeps its weight, unless everybody else would have to go below the floor for it, or it
-    # came back from shedding in silence: then it is tried again with up to half a share.
-    stale = {
-        m.name: base[m.name]
-        for m in routable
-        if m.name not in fixed
-        and m.name not in new
-        and _is_dark(m)
-        and base[m.name] >= 0.5 * min(targets[m.name], equal)
-    }
-    if 1.0 - fsum(fixed.values()) - fsum(stale.values()) >= floor * (len(base) - len(fixed) - len(stale)):
-        fixed |= stale
-    free = [name for name in base if name not in fixed]
-    if not free:
-        return project(fixed, fixed, fixed, 1.0)
-    rest = 1.0 - fsum(fixed.values())
-    first = not any(m.prior for m in routable) or bool(verdicts.released)
-    share = fsum(base[name] for name in free)
-    anchor = {name: base[name] / share * rest if share > 0.0 else rest / len(free) for name in free}
-    slack = 1.0 if first else rules.maxChange
-    low = {name: max(anchor[name] * (1.0 - slack), floor) for name in free}
-    high = {name: 1.0 if first else max(anchor[name] * (1.0 + slack), floor) for name in free}
-    high |= {name: max(anchor[name], floor) for name in free if name in new and not first}
-    if fsum(low.values()) > rest:
-        low = dict.fromkeys(free, floor)
-    return {**fixed, **project({name: targets[name] for name in free}, low, high, rest)}
+def _held(stay: Ranking, *holds: Hold) -> Ranking:
+    return Ranking(None, stay.memories, stay.panic, holds=holds, suspects=stay.suspects, gain=stay.gain)
 
 
-def _base(
-    routable: tuple[Member, ...], targets: Mapping[str, float], equal: float
-) -> tuple[dict[str, float], frozenset[str]]:
-    """The weights that stand, renormalised over who is here now, and who is new: new ones enter at most at the mean."""
-    priors = {m.name: m.prior for m in routable if m.prior}
-    if not priors:
-        return dict(targets), frozenset(targets)
-    entering = {name: min(targets[name], equal) for name in targets if name not in priors}
-    left = 1.0 - fsum(entering.values())
-    whole = fsum(priors.values())
-    return {**{name: prior / whole * left for name, prior in priors.items()}, **entering}, frozenset(entering)
+class _Weighing:
+    """One computation of weights, and for each instance what made its weight, in numbers."""
 
+    def __init__(
+        self,
+        *,
+        rules: Routing,
+        routable: tuple[Member, ...],
+        capacities: Mapping[str, Capacity],
+        verdicts: outliers.Verdicts,
+        facts: Mapping[str, Facts],
+        loop: Loop,
+        now: float,
+    ) -> None:
+        self._rules = rules
+        self._routable = routable
+        self._verdicts = verdicts
+        self._facts = facts
+        self._loop = loop
+        self._equal = 1.0 / len(routable)
+        self._floor = max(rules.floor, LEAST_FLOOR) * self._equal
+        self.reasons = {name: c.why for name, c in capacities.items()}
+        self._ramps = _ramps(routable, rules.slowStart, now)
+        self._targets = self._aims(capacities)
 
-def _is_dark(member: Member) -> bool:
-    """Without a fresh request rate; where no rate is defined, without any fresh sample."""
-    if member.seen is None:
-        return True
-    signals = member.seen.signals
-    if Signal.RATE in signals:
-        return not isinstance(signals[Signal.RATE], Fresh)
-    return bool(signals) and not any(isinstance(s, Fresh) for s in signals.values())
+    def weights(self, *, trusted: bool) -> dict[str, float]:
+        """The new weights, which sum to 1."""
+        base, new = self._base()
+        if not trusted:
+            return project(base, base, base, 1.0)
+        if self._verdicts.panic:
+            self.reasons = dict.fromkeys(base, "panic: more than half of the instances are failing; all are equal")
+            return dict.fromkeys(base, self._equal)
+        fixed = {name: self._floor for name in self._verdicts.shed if name in base}
+        fixed |= self._stale(base, new, fixed)
+        free = [name for name in base if name not in fixed]
+        if not free:
+            return project(fixed, fixed, fixed, 1.0)
+        rest = 1.0 - fsum(fixed.values())
+        if not any(m.prior for m in self._routable):
+            low, high = dict.fromkeys(free, self._floor), dict.fromkeys(free, 1.0)
+            return {**fixed, **project({name: self._targets[name] for name in free}, low, high, rest)}
+        return {**fixed, **self._step({name: base[name] for name in free}, new, rest)}
 
-
-def _is_stale(member: Member) -> bool:
-    """Dark, and there were data once: an instance that never had any is new, not stale."""
-    if not _is_dark(member):
-        return False
-    samples = () if member.seen is None else member.seen.signals.values()
-    return member.memory.capacity is not None or any(isinstance(s, Stale) for s in samples)
-
-
-def _rows(
-    fleet: tuple[Member, ...],
-    weights: Mapping[str, float],
-    capacities: Mapping[str, Capacity],
-    verdicts: outliers.Verdicts,
-    service: ServiceSnapshot,
-) -> tuple[RankedEndpoint, ...]:
-    listed = [m for m in fleet if m.memory.endpoint is not None]
-    listed.sort(key=lambda m: (-round(weights.get(m.name, 0.0), 12), m.name))
-    rows = []
-    for position, m in enumerate(listed, start=1):
-        weight = weights.get(m.name, 0.0)
-        state, why = _state(m, capacities, verdicts, service)
-        rows.append(
-            RankedEndpoint(
-                endpoint=m.memory.endpoint or "",
-                instance=m.name,
-                rank=position,
-                weight=weight,
-                state=state,
-                age=_age(m),
-                latency=_last(m, Signal.LATENCY),
-                cpu=_last(m, Signal.CPU),
-                memory=_last(m, Signal.MEMORY),
-                why=why,
-            )
+    def _aims(self, capacities: Mapping[str, Capacity]) -> dict[str, float]:
+        """The shares to aim at: capacity, less penalties, spread over what the age of the data allows."""
+        aims = {}
+        for name, c in capacities.items():
+            value, f, why = c.value, self._facts[name], ""
+            if f.errors is not None and f.errors >= NOTED:
+                why += f", errors {f.errors:.0%}"
+            if f.memory is not None and f.memory > MEMORY_FULL:
+                value *= max(1.0 - (f.memory - MEMORY_FULL) / (1.0 - MEMORY_FULL) * (1.0 - MEMORY_LEAST), MEMORY_LEAST)
+                why += f", memory {f.memory:.0%} full"
+            ramp = self._ramps.get(name)
+            if ramp is not None:
+                value *= ramp
+                why += f", slow start {ramp:.0%}"
+            aims[name] = value
+            if why:
+                self.reasons[name] += why
+        whole = fsum(aims.values())
+        shares = (
+            {name: value / whole for name, value in aims.items()} if whole > 0.0 else dict.fromkeys(aims, self._equal)
         )
-    return tuple(rows)
+        return self._poured(aims, shares)
+
+    def _poured(self, aims: Mapping[str, float], shares: dict[str, float]) -> dict[str, float]:
+        """Water-filling while the backlogs are young: requests to come go where the least waits for the capacity."""
+        rate, backlog = self._loop.rate, self._loop.backlog
+        if not rate or backlog is None or min(aims.values()) <= 0.0:
+            return shares
+        amount = rate * self._loop.horizon_seconds
+        # What everybody has inside in proportion is no backlog; clients that share their counts see to small differences.
+        per_capacity = PILED_UP * backlog / fsum(aims.values())
+        inside = {name: self._facts[name].in_flight or 0.0 for name in aims}
+        piled = {name: max(0.0, inside[name] - per_capacity * aim) for name, aim in aims.items()}
+        if not any(piled.values()):
+            return shares
+        poured = fill(aims, piled, amount)
+        for name, share in shares.items():
+            change = poured[name] / amount / share - 1.0
+            if abs(change) >= NOTED:
+                self.reasons[name] += f", backlog {inside[name]:.0f} {change:+.0%}"
+        return {name: value / amount for name, value in poured.items()}
+
+    def _base(self) -> tuple[dict[str, float], frozenset[str]]:
+        """The weights that stand, renormalised over who is here now, and who is new: they enter at most at the mean."""
+        # Who is taken back from shedding because it is needed enters like a new one: by steps it would come too late.
+        priors = {m.name: m.prior for m in self._routable if m.prior and m.name not in self._verdicts.released}
+        if not priors:
+            return dict(self._targets), frozenset(self._targets)
+        entering = {name: min(t, self._equal) for name, t in self._targets.items() if name not in priors}
+        left = 1.0 - fsum(entering.values())
+        whole = fsum(priors.values())
+        return {**{name: prior / whole * left for name, prior in priors.items()}, **entering}, frozenset(entering)
+
+    def _stale(self, base: Mapping[str, float], new: frozenset[str], fixed: Mapping[str, float]) -> dict[str, float]:
+        """Who keeps the weight that stands for want of data.
+
+        Unless everybody else would have to go below the floor for it, or it came back from shedding in silence: then it is
+        tried again with up to half a share.
+        """
+        stale = {
+            name: base[name]
+            for name, f in self._facts.items()
+            if f.dark and name not in fixed and name not in new
+            if base[name] >= 0.5 * min(self._targets[name], self._equal)
+        }
+        left = len(base) - len(fixed) - len(stale)
+        return stale if 1.0 - fsum(fixed.values()) - fsum(stale.values()) >= self._floor * left else {}
+
+    def _step(self, base: Mapping[str, float], new: frozenset[str], rest: float) -> dict[str, float]:
+        """From what stands towards the targets by the loop's gain, at most by `maxChange`, never below the floor."""
+        share = fsum(base.values())
+        aimed = fsum(self._targets[name] for name in base)
+        slack, gain, floor = self._rules.maxChange, self._loop.gain, self._floor
+        low, high, aims = {}, {}, {}
+        for name, before in base.items():
+            anchor = before / share * rest if share > 0.0 else rest / len(base)
+            aim = self._targets[name] / aimed * rest if aimed > 0.0 else anchor
+            if gain < 1.0 and aim > 0.0 and anchor > 0.0:
+                aim = anchor * exp(gain * log(aim / anchor))
+            low[name] = max(anchor * (1.0 - slack), floor)
+            high[name] = max(anchor * (1.0 if name in new else 1.0 + slack), floor)
+            if name in self._ramps and name not in new:
+                # Its ramp is its bound: steps from a tenth would take twice as long as the ramp.
+                high[name] = max(high[name], aim)
+            aims[name] = aim
+        if fsum(low.values()) > rest:
+            low = dict.fromkeys(base, floor)
+        found = project(aims, low, high, rest)
+        for name, weight in found.items():
+            if aims[name] < floor and weight <= floor * 1.001:
+                self.reasons[name] += ", at the floor"
+            elif abs(weight - aims[name]) > NOTED * aims[name]:
+                self.reasons[name] += ", in steps"
+        return found
 
 
-def _state(
-    m: Member, capacities: Mapping[str, Capacity], verdicts: outliers.Verdicts, service: ServiceSnapshot
-) -> tuple[EndpointState, str]:
-    if not m.routable:
-        terminating = m.seen is not None and m.seen.terminating
-        served = m.memory.capacity is not None or m.memory.latency is not None
-        state = EndpointState.EJECTED if terminating or served else EndpointState.WARMING
-        return state, "its pod is terminating" if terminating else "its pod is not ready"
-    if service.metrics_problem is not None:
-        return EndpointState.STALE, f"last weight kept: {service.metrics_problem}"
-    if m.seen is None:
-        return EndpointState.STALE, "last weight kept: not listed now, and not known to be gone"
-    if m.name in verdicts.shed:
-        return EndpointState.SERVING, verdicts.shed[m.name]
-    if _is_stale(m):
-        return EndpointState.STALE, f"last weight kept: {capacities[m.name].why}"
-    return EndpointState.SERVING, capacities[m.name].why
-
-
-def _changes(standing: Mapping[str, float], rows: tuple[RankedEndpoint, ...]) -> tuple[Change, ...]:
-    """The weights that moved visibly against the ranking that stands."""
-    changes = []
-    for row in rows:
-        before = standing.get(row.instance, 0.0)
-        if abs(row.weight - before) >= VISIBLE * before and row.weight != before:
-            changes.append(Change(f"weight {row.instance}", before or None, row.weight, row.why))
-    gone = sorted(name for name, weight in standing.items() if weight > 0.0 and name not in {r.instance for r in rows})
-    return (*changes, *(Change(f"weight {name}", standing[name], None, "its pod is gone") for name in gone))
-
-
-def _age(m: Member) -> float | None:
-    if m.seen is None:
-        return None
-    ages = [s.age_seconds for s in m.seen.signals.values() if isinstance(s, Fresh | Stale)]
-    return min(ages, default=None)
-
-
-def _last(m: Member, signal: Signal) -> float | None:
-    return None if m.seen is None else last_value(m.seen.signal(signal))
+def _ramps(routable: tuple[Member, ...], window: float, now: float) -> dict[str, float]:
+    """The slow-start factor of who began to serve within the window; nothing when all did, as it would change nothing."""
+    young = {
+        m.name: max(SLOW_START_LEAST, (now - m.memory.serving_since) / window)
+        for m in routable
+        if m.memory.serving_since is not None and 0.0 <= now - m.memory.serving_since < window
+    }
+    return young if len(young) < len(routable) else {}

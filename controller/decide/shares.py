@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from math import fsum
 
 ROUNDS = 200
-"""Halvings of the search: more than the bits of a float."""
+"""Steps of the search at the most; a handful is usual."""
+CLOSE = 1e-13
+"""Relative error of a sum that is left to the last scaling."""
 LEAST_TARGET = 1e-12
 """A target of nothing still rises with the scale, else its share could never leave its lower bound for the sum's sake."""
 
@@ -16,30 +18,63 @@ def project(
 ) -> dict[str, float]:
     """Shares as proportional to `targets` as the bounds allow, summing to `total`.
 
-    Finds the one scale s for which Σ clamp(s × target, low, high) = total: the sum rises with s, so halving finds it.
-    Bounds that cannot be kept give way evenly: the result always sums to `total`.
+    Finds the one scale s for which Σ clamp(s × target, low, high) = total. The sum is piecewise linear in s, so
+    its corners lead to it. Bounds that cannot be kept give way evenly: the result always sums to `total`.
     """
     least, most = fsum(low.values()), fsum(high.values())
     if least >= total:
         return _scaled(low, total)
     if most <= total:
         return _scaled(high, total)
+    aims = {name: max(target, LEAST_TARGET) for name, target in targets.items()}
+    scale = _scale(aims, low, high, total)
+    return _scaled({name: min(max(scale * aim, low[name]), high[name]) for name, aim in aims.items()}, total)
 
-    def at(scale: float) -> dict[str, float]:
-        return {name: min(max(scale * max(targets[name], LEAST_TARGET), low[name]), high[name]) for name in targets}
 
-    bottom, top = 0.0, 1.0
-    while fsum(at(top).values()) < total and top < 1e300:
-        top *= 2.0
-    for _ in range(ROUNDS):
-        middle = 0.5 * (bottom + top)
-        if middle in {bottom, top}:
+def fill(capacities: Mapping[str, float], backlogs: Mapping[str, float], amount: float) -> dict[str, float]:
+    """Water-filling: `amount` poured over what each already holds, so that level ÷ capacity is the same wherever it flows.
+
+    x_i = max(0, θ × capacity_i − backlog_i) with Σ x = amount (Dahlin 2000: load interpreted by its age). The greater the
+    amount against the backlogs, the closer to shares by capacity.
+
+    Args:
+        capacities: above 0.
+        backlogs: requests inside, by the same names.
+        amount: requests to come, above 0.
+    """
+    order = sorted((backlogs[name] / capacity, capacity) for name, capacity in capacities.items())
+    width = held = level = 0.0
+    for index, (mark, capacity) in enumerate(order):
+        width += capacity
+        held += mark * capacity
+        level = (amount + held) / width
+        if index + 1 == len(order) or level <= order[index + 1][0]:
             break
-        if fsum(at(middle).values()) < total:
-            bottom = middle
+    return {name: max(0.0, level * capacity - backlogs[name]) for name, capacity in capacities.items()}
+
+
+def _scale(aims: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float], total: float) -> float:
+    """The scale at which the clamped shares sum to `total`: Newton's steps, which are exact on a line, inside a bracket."""
+    rows = [(aim, low[name], high[name]) for name, aim in aims.items()]
+    bottom, top, scale = 0.0, max(most / aim for aim, _, most in rows), 1.0
+    for _ in range(ROUNDS):
+        if not bottom < scale < top:
+            scale = 0.5 * (bottom + top)
+            if scale in {bottom, top}:
+                break
+        found = [scale * aim for aim, _, _ in rows]
+        whole = fsum(
+            least if value < least else min(value, most) for value, (_, least, most) in zip(found, rows, strict=True)
+        )
+        if abs(whole - total) <= CLOSE * total:
+            return scale
+        if whole < total:
+            bottom = scale
         else:
-            top = middle
-    return _scaled(at(top), total)
+            top = scale
+        slope = fsum(aim for value, (aim, least, most) in zip(found, rows, strict=True) if least <= value <= most)
+        scale = scale + (total - whole) / slope if slope > 0.0 else 0.5 * (bottom + top)
+    return top
 
 
 def _scaled(shares: Mapping[str, float], total: float) -> dict[str, float]:

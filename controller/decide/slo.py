@@ -38,8 +38,11 @@ class ServiceLevel:
         return self.slow or self.failing
 
 
-def measure(slo: Slo, service: ServiceSnapshot) -> ServiceLevel:
+def measure(slo: Slo, service: ServiceSnapshot, suspects: frozenset[str] = frozenset()) -> ServiceLevel:
     """The fleet's latency and errors against the SLO, from fresh samples only.
+
+    `suspects` are slow or failing for reasons of their own, and hand their requests to others: what they do to the level is
+    cured by routing, and lowering the limit would only punish the rest.
 
     A quantile of a fleet cannot be had from its instances' quantiles; their mean weighted by rate lies between the best
     and the worst and moves with the traffic, which is enough to steer by.
@@ -47,8 +50,9 @@ def measure(slo: Slo, service: ServiceSnapshot) -> ServiceLevel:
     serving = [i for i in service.instances if i.ready is not False and not i.terminating]
     if service.metrics_problem is not None:
         return ServiceLevel(None, None, None, None, _doubts(service, serving))
-    latency = _weighted((latency_of(i), _rate(i)) for i in serving)
-    errors = _weighted((fresh_value(i.signal(Signal.ERRORS)), _rate(i)) for i in serving)
+    usual = [i for i in serving if i.name not in suspects] or serving
+    latency = _weighted((latency_of(i), _rate(i)) for i in usual)
+    errors = _weighted((fresh_value(i.signal(Signal.ERRORS)), _rate(i)) for i in usual)
     slow = failing = None
     if latency is not None and latency > slo.latency:
         slow = f"p{slo.quantile * 100:g} {latency:.3g} s is over the SLO {slo.latency:g} s"

@@ -32,6 +32,10 @@ class InstanceMemory:
         routable: whether its pod was ready and not terminating when last known.
         latency_at: when `latency` was measured: a streak of slow samples does not span a long gap.
         failing_since: since when its error ratio is over the failure level without a break.
+        samples: requests that `capacity` rests on; None when not counted.
+        serving_since: when it was first seen ready, for slow start; None when it served before this memory began.
+        shed_since: since when it is shed, this time.
+        sheddings: how often it was shed in a row; each doubles how long it stays so at the least.
     """
 
     uid: str | None = None
@@ -46,6 +50,10 @@ class InstanceMemory:
     routable: bool | None = None
     latency_at: float | None = None
     failing_since: float | None = None
+    samples: float | None = None
+    serving_since: float | None = None
+    shed_since: float | None = None
+    sheddings: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,9 @@ class Memory:
         pressure_since: since when demand asks for more replicas without a break.
         calm_since: since when fresh data say that nothing is wrong, without a break.
         arrivals: the fleet's request rate, for the floor from demand.
+        moves: relative change of each weight at the last publish, by instance.
+        swing: share of all weight that goes to and fro per tick, smoothed.
+        gain: share of the way to its target that a weight goes per tick, lowered while weights swing.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -100,3 +111,6 @@ class Memory:
     pressure_since: float | None = None
     calm_since: float | None = None
     arrivals: Arrivals | None = None
+    moves: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    swing: float = 0.0
+    gain: float = 1.0

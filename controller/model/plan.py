@@ -78,12 +78,37 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Stability:
+    """How far the routing loop is from swinging.
+
+    Args:
+        delay_seconds: age of what a weight rests on, when clients follow it: scrape, rate window, tick, delivery.
+        elasticity: relative change of the measured signal per relative change of a weight.
+        gain: share of the way to its target that a weight goes per tick.
+        margin: gain × elasticity ÷ the bound beyond which the loop swings; below 1 is stable.
+        swing: share of all weight that goes to and fro per tick, smoothed.
+        herding: the first endpoint's share of the traffic ÷ its weight; None when not measured. Far above 1, clients do
+            not follow the weights but all take the best.
+        findings: what is wrong, in words; empty when nothing is.
+    """
+
+    delay_seconds: float
+    elasticity: float
+    gain: float
+    margin: float
+    swing: float
+    herding: float | None = None
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one tick wants to do for one policy.
 
     Args:
         changes: every number that changes, each with its reason, after the rails.
         holds: every actuator that is held, with the reason.
+        stability: of the routing loop; None when no weights are decided.
     """
 
     policy: str
@@ -92,6 +117,7 @@ class Plan:
     hpa: HpaWrite | None = None
     changes: tuple[Change, ...] = ()
     holds: tuple[Hold, ...] = ()
+    stability: Stability | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for `-o json`, the journal and golden tests."""

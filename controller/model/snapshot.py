@@ -34,6 +34,9 @@ class NotAsked:
 Reading = Known[T] | Unknown | NotAsked
 
 
+_UNDEFINED = Absent("not defined by this policy")
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One model server.
@@ -57,7 +60,7 @@ class Instance:
 
     def signal(self, signal: Signal) -> Sample:
         """The sample of one signal; absent when the policy does not define it."""
-        return self.signals.get(signal, Absent("not defined by this policy"))
+        return self.signals.get(signal, _UNDEFINED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,10 @@ class Routing(Section):
         validate_default=False,
     )
     maxChange: Ratio = Field(
-        0.25, description="Largest relative change of a weight per publish.", validate_default=False
+        0.5, description="Largest relative change of a weight per publish.", validate_default=False
+    )
+    slowStart: Duration = Field(
+        30.0, description="A new instance's weight rises over this time from a tenth.", validate_default=False
     )
     validFor: Interval = Field(60.0, description="Clients may use a ranking for this long.", validate_default=False)
 

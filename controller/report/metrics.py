@@ -48,6 +48,12 @@ class Metrics:
         self.changes = Counter("trimtab_changes", "Numbers changed.", ["policy", "kind"], registry=registry)
         self.samples = Gauge("trimtab_samples", "Samples of the last tick.", ["policy", "freshness"], registry=registry)
         self.weight = Gauge("trimtab_endpoint_weight_ratio", "Weight.", ["policy", "instance"], registry=registry)
+        self.stability = Gauge(
+            "trimtab_routing_stability",
+            "The routing loop: delay_seconds, elasticity, gain, margin (below 1 is stable), swing, herding.",
+            ["policy", "of"],
+            registry=registry,
+        )
         self.limit = Gauge("trimtab_limit_requests", "Concurrency limit.", ["policy"], registry=registry)
         self.hpa = Gauge("trimtab_hpa_replicas", "The HPA's bounds and replicas.", ["policy", "of"], registry=registry)
         self.held = Gauge("trimtab_held", "1 while an actuator is held.", ["policy", "actuator"], registry=registry)
@@ -74,6 +80,7 @@ class Metrics:
         """Record what a tick saw and planned; label sets of vanished policies and instances go."""
         self._replace(self.samples, _samples(services, plans))
         self._replace(self.weight, _weights(plans))
+        self._replace(self.stability, _stability(plans))
         self._replace(
             self.limit, {(p.policy,): p.publish.limit for p in plans if p.publish and p.publish.limit is not None}
         )
@@ -114,6 +121,23 @@ def _weights(plans: Sequence[Plan]) -> Values:
         for plan in plans
         if plan.publish is not None
         for row in plan.publish.endpoints or ()
+    }
+
+
+def _stability(plans: Sequence[Plan]) -> Values:
+    return {
+        (plan.policy, name): value
+        for plan in plans
+        if (found := plan.stability) is not None
+        for name, value in (
+            ("delay_seconds", found.delay_seconds),
+            ("elasticity", found.elasticity),
+            ("gain", found.gain),
+            ("margin", found.margin),
+            ("swing", found.swing),
+            ("herding", found.herding),
+        )
+        if value is not None
     }
 
 

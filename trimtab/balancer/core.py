@@ -47,6 +47,7 @@ class Core:
 
     Args:
         choices: d, how many endpoints are drawn; 2 to 5 is plenty.
+        belief: how much of what other clients' counts set apart is believed, 0 to 1; more when they are younger than a second.
         clock: seconds, monotonic.
         random: uniform in [0, 1).
     """
@@ -55,6 +56,7 @@ class Core:
         self,
         *,
         choices: int = 5,
+        belief: float = BELIEF,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = _random.random,
     ) -> None:
@@ -62,6 +64,7 @@ class Core:
             raise ValueError(f"choices is {choices}; it must be at least 1")
         self.clock = clock
         self._more_draws = range(choices - 1)
+        self._belief = belief
         self._random = random
         self._lock = RLock()
         self._known: dict[str, Endpoint] = {}
@@ -250,9 +253,9 @@ class Core:
         """
         with self._lock:
             table = self._table
-            fair = (1.0 - BELIEF) * sum(counts.get(e.name, 0.0) for e in table.everyone)
+            fair = (1.0 - self._belief) * sum(counts.get(e.name, 0.0) for e in table.everyone)
             for endpoint in self._known.values():
-                endpoint.shared = BELIEF * counts.get(endpoint.name, 0.0) + fair * endpoint.weight
+                endpoint.shared = self._belief * counts.get(endpoint.name, 0.0) + fair * endpoint.weight
 
     def after_fork(self) -> None:
         """In the child of a fork: nothing is in flight here, and the lock may have been held by a thread that is gone."""

@@ -20,11 +20,13 @@ def why(instances, memory=NOTHING, policy=ROUTED):
         pytest.param(
             {"rate": 10, "cpu": 0.2, "extra": {Signal.UTILISATION: 0.8}}, "capacity 12.5/s", id="fullest counts"
         ),
-        pytest.param({"rate": 10, "cpu": 0.5, "errors": 0.5}, "capacity 5/s", id="errors are a penalty"),
-        pytest.param({"rate": 0, "cpu": 0.01}, "no data yet: the fleet's mean 20/s", id="idle is unknown"),
-        pytest.param({"rate": None, "cpu": 0.5}, "no data yet: the fleet's mean 20/s", id="no rate"),
-        pytest.param({"rate": Invalid("NaN")}, "no data yet: the fleet's mean 20/s", id="no number"),
-        pytest.param({"rate": 10, "cpu": 0.0}, "no data yet: the fleet's mean 20/s", id="zero utilisation is unknown"),
+        pytest.param({"rate": 10, "cpu": 0.5, "errors": 0.5}, "capacity 5/s, errors 50%", id="errors are a penalty"),
+        pytest.param({"rate": 0, "cpu": 0.01}, "no data yet: the fleet's median 20/s", id="idle is unknown"),
+        pytest.param({"rate": None, "cpu": 0.5}, "no data yet: the fleet's median 20/s", id="no rate"),
+        pytest.param({"rate": Invalid("NaN")}, "no data yet: the fleet's median 20/s", id="no number"),
+        pytest.param(
+            {"rate": 10, "cpu": 0.0}, "no data yet: the fleet's median 20/s", id="zero utilisation is unknown"
+        ),
     ],
 )
 def test_capacity_is_rate_over_utilisation_less_errors(signals, expected):
@@ -39,7 +41,7 @@ def test_nothing_known_is_an_equal_share():
 def test_without_utilisation_the_share_of_slots_in_use_stands_in():
     fleet = [instance(n, cpu=None, extra={Signal.IN_FLIGHT: f}) for n, f in (("a", 2.0), ("b", 4.0))]
     assert why(fleet, policy=policy(routing={}, concurrency={"perInstance": 8})) == {
-        "a": "capacity 40/s",
+        "a": "capacity 39.9/s",
         "b": "capacity 20/s",
     }
 
@@ -47,12 +49,12 @@ def test_without_utilisation_the_share_of_slots_in_use_stands_in():
 def test_without_slots_either_littles_law_compares():
     fleet = [instance(n, cpu=None, extra={Signal.IN_FLIGHT: f}) for n, f in (("a", 2.0), ("b", 4.0))]
     plan, _ = decide(ROUTED, snapshot(fleet), NOTHING)
-    assert weights(plan) == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+    assert weights(plan) == pytest.approx({"a": 2 / 3, "b": 1 / 3}, rel=0.01)
 
 
 def test_littles_law_does_not_stand_beside_real_capacities():
     mixed = [instance("a", cpu=None, extra={Signal.IN_FLIGHT: 2.0}), instance("b")]
-    assert why(mixed)["a"] == "no data yet: the fleet's mean 20/s"
+    assert why(mixed)["a"] == "no data yet: the fleet's median 20/s"
 
 
 def test_capacity_is_carried_through_a_gap_with_its_age():
@@ -69,10 +71,24 @@ def test_another_pod_of_the_same_name_starts_anew():
     assert row(plan, "a").weight <= 0.5
 
 
-def test_estimates_are_smoothed():
-    memory = Memory(instances={"a": InstanceMemory(uid="uid-a", capacity=40.0, capacity_at=985.0)})
+@pytest.mark.parametrize(
+    ("before", "share"),
+    [pytest.param(20.4, 0.3, id="noise is smoothed"), pytest.param(40.0, 0.7, id="a change is followed")],
+)
+def test_estimates_move_by_how_much_they_differ(before, share):
+    memory = Memory(instances={"a": InstanceMemory(uid="uid-a", capacity=before, capacity_at=985.0)})
     _, after = decide(ROUTED, snapshot([instance("a")]), memory)
-    assert after.instances["a"].capacity == pytest.approx(40 + 0.3 * (20 - 40))
+    assert after.instances["a"].capacity == pytest.approx(before + share * (20 - before))
+
+
+def test_few_samples_are_drawn_to_the_fleets_median():
+    def spread(scale):
+        rates = {"a": 4 * scale, "b": 5 * scale, "c": 6 * scale}
+        shares = weights(decide(ROUTED, snapshot([instance(n, rate=r) for n, r in rates.items()]), NOTHING)[0])
+        return shares["c"] - shares["a"]
+
+    assert spread(0.05) < 0.03
+    assert spread(100) == pytest.approx(2 / 15, rel=0.01)
 
 
 def test_a_partial_answer_teaches_nothing():

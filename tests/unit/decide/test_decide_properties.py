@@ -288,11 +288,21 @@ def test_renaming_permutes_the_weights(rows):
 
 
 @many
+@given(fleets, st.floats(1e4, 1e7))
+def test_the_scale_of_the_rates_does_not_matter_where_samples_are_plenty(rows, scale):
+    many, more = ([(r * s, c, e) for r, c, e in rows] for s in (1e4, scale))
+    one = weights(decide(ROUTED, snapshot(fleet(many)), Memory())[0])
+    assert weights(decide(ROUTED, snapshot(fleet(more)), Memory())[0]) == pytest.approx(one, abs=0.005)
+
+
+@many
 @given(fleets, st.floats(1e-3, 1e3))
-def test_the_scale_of_the_rates_does_not_matter(rows, scale):
-    scaled = [(r * scale, c, e) for r, c, e in rows]
-    one = weights(decide(ROUTED, snapshot(fleet(rows)), Memory())[0])
-    assert weights(decide(ROUTED, snapshot(fleet(scaled)), Memory())[0]) == pytest.approx(one)
+def test_the_scale_of_response_times_does_not_matter_below_the_threshold(rows, scale):
+    one, other = (
+        weights(decide(policy(routing={}, slo={"latency": "1000s"}), snapshot(fleet(rows, latency=t)), Memory())[0])
+        for t in (0.1, 0.1 * scale)
+    )
+    assert one == other
 
 
 @many
@@ -302,9 +312,12 @@ def test_more_errors_never_raise_a_weight(rows, worse, lasting):
     names = NAMES[: len(rows)]
     remembered = {n: InstanceMemory(uid=f"uid-{n}", failing_since=985.0 if lasting else None) for n in names}
     memory = Memory(instances=remembered, weights=dict.fromkeys(names, 1 / len(rows)))
-    before = weights(decide(ROUTED, snapshot(fleet(rows)), memory)[0])["a"]
+    before = decide(ROUTED, snapshot(fleet(rows)), memory)[0]
     bad = [(rows[0][0], rows[0][1], worse), *rows[1:]]
-    assert weights(decide(ROUTED, snapshot(fleet(bad)), memory)[0])["a"] <= before + 1e-9
+    after = decide(ROUTED, snapshot(fleet(bad)), memory)[0]
+    # In a panic all are equal, whatever they do.
+    assume(not before.publish.panic and not after.publish.panic)
+    assert weights(after)["a"] <= weights(before)["a"] + 1e-9
 
 
 @many
@@ -326,7 +339,7 @@ def test_a_weight_moves_by_a_bounded_share(rows, standing):
     plan, _ = decide(ROUTED, snapshot(fleet(rows), published=published(weights=priors)), Memory())
     floor = 0.1 / len(rows)
     for name, weight in weights(plan).items():
-        assert priors[name] * 0.75 - 1e-9 <= weight <= max(priors[name] * 1.25, floor) + 1e-9
+        assert priors[name] * 0.5 - 1e-9 <= weight <= max(priors[name] * 1.5, floor) + 1e-9
 
 
 def test_a_steady_world_changes_nothing_for_a_hundred_ticks():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.decide.shares import project
+from controller.decide.shares import fill, project
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,24 @@ def test_bounds_that_can_be_kept_are_kept(rows):
     shares = project({n: t for n, (t, _, _) in zip(names, rows, strict=True)}, low, high, 1.0)
     assert fsum(shares.values()) == pytest.approx(1.0, abs=1e-12)
     assert all(low[n] - 1e-9 <= shares[n] <= high[n] + 1e-9 for n in names)
+
+
+@pytest.mark.parametrize(
+    ("capacities", "backlogs", "amount", "expected"),
+    [
+        pytest.param((2, 1), (0, 0), 30, (20, 10), id="nothing waits: by capacity"),
+        pytest.param((1, 1), (10, 0), 30, (10, 20), id="levels are made equal"),
+        pytest.param((1, 1), (50, 0), 30, (0, 30), id="who has more than its level gets nothing"),
+        pytest.param((1, 1), (10, 0), 1e9, (5e8, 5e8), id="old data: by capacity"),
+    ],
+)
+def test_fill(capacities, backlogs, amount, expected):
+    poured = fill(dict(zip("ab", capacities, strict=True)), dict(zip("ab", backlogs, strict=True)), amount)
+    assert tuple(poured.values()) == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 100.0), st.floats(0.0, 1000.0)), min_size=1, max_size=8), st.floats(0.1, 1e4))
+def test_all_is_poured_and_nothing_is_taken_away(rows, amount):
+    poured = fill({n: c for n, (c, _) in enumerate(rows)}, {n: b for n, (_, b) in enumerate(rows)}, amount)
+    assert fsum(poured.values()) == pytest.approx(amount, rel=1e-6)
+    assert min(poured.values()) >= 0.0

@@ -1,0 +1,83 @@
+"""The ranking as it is published: one row per instance with its state and the reason for its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controller.decide.facts import NOTHING, Facts
+from controller.decide.members import Member
+from controller.model.plan import Change, EndpointState, RankedEndpoint
+from controller.model.sample import Signal, last_value
+from controller.model.snapshot import ServiceSnapshot
+
+VISIBLE = 0.01
+"""Relative change of a weight that is worth a line in the plan."""
+
+
+def rows_of(
+    fleet: tuple[Member, ...],
+    service: ServiceSnapshot,
+    facts: Mapping[str, Facts],
+    *,
+    weights: Mapping[str, float],
+    reasons: Mapping[str, str],
+    shed: Mapping[str, str],
+) -> tuple[RankedEndpoint, ...]:
+    """Heaviest first, then by name."""
+    listed = [m for m in fleet if m.memory.endpoint is not None]
+    listed.sort(key=lambda m: (-round(weights.get(m.name, 0.0), 12), m.name))
+    rows = []
+    for position, m in enumerate(listed, start=1):
+        f = facts.get(m.name, NOTHING)
+        state, why = _state(m, reasons, shed, f, service)
+        rows.append(
+            RankedEndpoint(
+                m.memory.endpoint or "",
+                m.name,
+                position,
+                weights.get(m.name, 0.0),
+                state,
+                f.age,
+                f.latency if f.latency is not None else _last(m, Signal.LATENCY),
+                f.cpu if f.cpu is not None else _last(m, Signal.CPU),
+                f.memory if f.memory is not None else _last(m, Signal.MEMORY),
+                why,
+            )
+        )
+    return tuple(rows)
+
+
+def changes_of(standing: Mapping[str, float], rows: tuple[RankedEndpoint, ...]) -> tuple[Change, ...]:
+    """The weights that moved visibly against the ranking that stands."""
+    changes = []
+    for row in rows:
+        before = standing.get(row.instance, 0.0)
+        if abs(row.weight - before) >= VISIBLE * before and row.weight != before:
+            changes.append(Change(f"weight {row.instance}", before or None, row.weight, row.why))
+    listed = {row.instance for row in rows}
+    gone = sorted(name for name, weight in standing.items() if weight > 0.0 and name not in listed)
+    return (*changes, *(Change(f"weight {name}", standing[name], None, "its pod is gone") for name in gone))
+
+
+def _state(
+    m: Member, reasons: Mapping[str, str], shed: Mapping[str, str], f: Facts, service: ServiceSnapshot
+) -> tuple[EndpointState, str]:
+    if not m.routable:
+        terminating = m.seen is not None and m.seen.terminating
+        served = m.memory.capacity is not None or m.memory.latency is not None
+        state = EndpointState.EJECTED if terminating or served else EndpointState.WARMING
+        return state, "its pod is terminating" if terminating else "its pod is not ready"
+    if service.metrics_problem is not None:
+        return EndpointState.STALE, f"last weight kept: {service.metrics_problem}"
+    if m.seen is None:
+        return EndpointState.STALE, "last weight kept: not listed now, and not known to be gone"
+    if m.name in shed:
+        return EndpointState.SERVING, shed[m.name]
+    # An instance that never had data is new, not stale.
+    if f.dark and (m.memory.capacity is not None or f.stale):
+        return EndpointState.STALE, f"last weight kept: {reasons[m.name]}"
+    return EndpointState.SERVING, reasons[m.name]
+
+
+def _last(m: Member, signal: Signal) -> float | None:
+    return None if m.seen is None or signal not in m.seen.signals else last_value(m.seen.signals[signal])
