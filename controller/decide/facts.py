@@ -82,3 +82,8 @@ def facts_of(instance: Instance, slots: int | None) -> Facts:
 def utilisation_of(instance: Instance, slots: int | None) -> float | None:
     """How full it is: CPU and the server's own word, or in-flight ÷ slots, whichever is more; None if idle."""
     return facts_of(instance, slots).utilisation
+
+
+def rate_of(instance: Instance) -> float | None:
+    """Its fresh request rate, requests/s; None when there is none."""
+    return facts_of(instance, None).rate

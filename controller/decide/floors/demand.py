@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, exp, fsum, isfinite
 
-from controller.decide.capacity import rate_of
+from controller.decide.facts import rate_of
 from controller.decide.floors.floor import Floor
 from controller.model.memory import Arrivals, InstanceMemory
 from controller.model.snapshot import Known, ServiceSnapshot, Unknown
