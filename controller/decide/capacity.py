@@ -26,6 +26,9 @@ SURPRISE = 3.0
 LITTLE_SMOOTHING = 0.1
 """Share for estimates from response times, which rise with load and would swing if followed fast."""
 LEAST_SAMPLES = 1.0
+AGED_SHARE = 0.3
+"""Share of the rate window beyond which a sample is late: a window holds at least four scrapes. A rate whose window runs empty
+reads too low, so what is late may raise an estimate and never lower one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,10 @@ def learn(
     for m in fleet:
         f = facts.get(m.name)
         measured = None if f is None else _measure(f, little=little)
-        if f is not None and measured is not None and f.rate is not None:
+        if f is None or measured is None or f.rate is None:
+            continue
+        late = f.age is not None and f.age > AGED_SHARE * window
+        if not (late and m.memory.capacity is not None and measured < m.memory.capacity):
             learnt[m.name] = _blend(m.memory, measured, f.rate, window, now, little=little)
     return learnt
 

@@ -51,7 +51,7 @@ spec:
     memory: {{query: "sum by ($by) (container_memory_working_set_bytes{{$selector}}) / 4e9"}}
     inFlight: {{query: "sum by ($by) (http_requests_inprogress{{$selector}})"}}
   slo: {{latency: 600ms, quantile: 0.95, errors: 1%}}
-  routing: {{threshold: 1s, after: 2s, maxChange: 50%, validFor: 30s}}
+  routing: {{threshold: 1s, after: 2s, slowStart: 5s, maxChange: 50%, validFor: 30s}}
   concurrency: {{queue: model_requests, perInstance: 8, min: 24, max: 64}}
   scaling:
     hpa: {HPA}
