@@ -13,6 +13,7 @@ from trimtab.errors import (
     UnknownRequest,
     WaitTimedOut,
 )
+from trimtab.queue.counters import pack_totals
 from trimtab.queue.protocol import Request
 
 pytestmark = pytest.mark.integration
@@ -221,7 +222,8 @@ def test_retry_after_is_the_time_that_the_recent_starts_promise(make, redis):
     queue.enqueue_many([b""] * 10)
     seconds, microseconds = redis.time()
     ten_seconds_ago = seconds * 1000 + microseconds // 1000 - 10_000
-    redis.hset(queue.protocol.keys.counters, mapping={"prev_at": ten_seconds_ago, "prev_starts": 900, "starts": 1000})
+    totals = pack_totals({"prev_at": ten_seconds_ago, "prev_starts": 900, "starts": 1000})
+    redis.hset(queue.protocol.keys.counters, "totals", totals)
     with pytest.raises(QueueFull) as full:
         queue.enqueue_many([b""] * 5)
     assert full.value.retry_after_seconds == pytest.approx(0.5, abs=0.1), "five places at ten starts a second"
