@@ -157,7 +157,7 @@ if not limit or limit < 0 then
 end
 local free = limit - leased - extra
 local reply = {0, flags}
-local blocked = false
+local blocked, empty = false, false
 
 if n > 0 and ARGV[8] == '1' then
   -- The lost reply may have carried leases: they bear this call's nonce, so hand out the same ones again.
@@ -172,9 +172,11 @@ if n > 0 and ARGV[8] == '1' then
   end
 end
 
-while n > 0 and free > 0 and not blocked do
+-- However many have expired unswept, one call handles some 1,000: it may not hold Redis for long, nor unpack more than Lua can.
+while n > 0 and free > 0 and not blocked and #results < 3000 do
   local popped = n == 1 and call('ZPOPMIN', KEYS[1]) or call('ZPOPMIN', KEYS[1], math.ceil(math.min(n, free)))
   if #popped == 0 then
+    empty = true
     break
   end
   local expiry = now + tonumber(ARGV[2])
@@ -272,7 +274,7 @@ if changed then
     prev_starts, results_slot, swept_at))
 end
 
-if #reply == 2 and n > 0 and free > 0 and not blocked then
+if empty and #reply == 2 then
   call('DEL', KEYS[6]) -- nothing waits: whoever sleeps now must not be woken by an old message
 elseif free > 0 and not blocked and call('LLEN', KEYS[6]) == 0 and call('ZCARD', KEYS[1]) > 0 then
   call('LPUSH', KEYS[6], '1')

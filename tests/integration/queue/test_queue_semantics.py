@@ -200,6 +200,19 @@ def test_an_expired_request_never_starts_and_its_waiter_is_told(make, limit):
     assert queue.inspect().counters.expired == 1
 
 
+def test_thousands_that_expired_unseen_are_all_told_and_hide_nothing(make):
+    """As after a long pause: more than one call of Lua's unpack can carry."""
+    queue = make(default_limit=0, max_length=None)
+    for _ in range(10):
+        queue.enqueue_many([Request(b"late", deadline=0.001)] * 500)
+    queue.enqueue(b"good")
+    queue.set_limit(5)
+    jobs = until(lambda: queue.take(1))
+    assert payloads(jobs) == [b"good"]
+    seen = queue.inspect()
+    assert (seen.counters.expired, seen.waiting, seen.in_flight) == (5000, 0, 1)
+
+
 def test_a_full_queue_refuses_all_or_nothing_and_says_when_to_return(make):
     queue = make(max_length=3, default_limit=100)
     queue.enqueue_many([Request(b"", id="a"), Request(b"", id="b")])
