@@ -1,6 +1,8 @@
 """make bench-queue: the queue against its peers, A/B interleaved on one real Redis, and a soak of the chaos test.
 
-BENCH_SOAK_SECONDS (default 30) sets the soak's length; BENCH_ROUNDS (default 10) the number of interleaved rounds.
+BENCH_SOAK_SECONDS (default 30) sets the soak's length; BENCH_ROUNDS (default 10) the number of interleaved rounds;
+BENCH_NICE (default -10) the priority at which Redis and all systems alike run, where that is permitted: what waits for
+replies loses most to a neighbour's load, and so the load decides the ratios. CPU per job is the figure that load moves least.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.queue.run import ROOT, Outcome, System, pair
@@ -79,6 +82,7 @@ def throughput(report: Report, url: str, folder: Path, rounds: int) -> None:
             highest=max(rates),
             reads_per_job=statistics.median(outcome.reads_per_job for outcome in outcomes),
             redis_us_per_job=statistics.median(outcome.redis_us_per_job for outcome in outcomes),
+            client_us_per_job=statistics.median(outcome.client_us_per_job for outcome in outcomes),
         )
     for name, ours, peer, least in (
         ("single job / naive", SINGLE, NAIVE, 0.70),
@@ -153,6 +157,20 @@ def depth(report: Report, url: str) -> None:
     report.check("take at depth 10^6 / depth 10^3", deep / shallow, "<= 1.2", deep / shallow <= 1.2)
 
 
+@contextlib.contextmanager
+def urgent(nice: int) -> Iterator[None]:
+    """Run what starts here at another priority."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except PermissionError:
+        print("not permitted to raise the priority: a neighbour's load will move the ratios")
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, max(before, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
 def soak(report: Report, folder: Path, seconds: float) -> None:
     seen = chaos(folder / "chaos", seconds)
     report.row(system=f"soak {seconds:g} s", **seen)
@@ -168,7 +186,7 @@ def main() -> int:
         folder = Path(name)
         (folder / "chaos").mkdir()
         (folder / "recovery").mkdir()
-        with RedisServer(folder / "redis") as server:
+        with urgent(int(os.environ.get("BENCH_NICE", "-10"))), RedisServer(folder / "redis") as server:
             throughput(report, server.url, folder, int(os.environ.get("BENCH_ROUNDS", "10")))
             latency(report, server.url, folder)
             round_trips(report, server.url)

@@ -55,8 +55,19 @@ class Outcome:
     jobs_per_second: float
     reads_per_job: float
     redis_us_per_job: float
+    client_us_per_job: float
     latency_p50_ms: float
     latency_p95_ms: float
+
+
+def cpu_us(process: int) -> float:
+    """Processor time of a process and its living children, all threads, so far."""
+    spent = 0.0
+    with contextlib.suppress(OSError):  # ended meanwhile
+        for task in Path(f"/proc/{process}/task").iterdir():
+            spent += int((task / "schedstat").read_text().split()[0]) / 1000
+            spent += sum(cpu_us(int(child)) for child in (task / "children").read_text().split())
+    return spent
 
 
 class Pair:
@@ -88,6 +99,7 @@ class Pair:
     def run(self, count: int, rate: float = 0.0, timeout_seconds: float = 120.0) -> Outcome:
         """Enqueue `count` jobs and wait until all have started."""
         before = self.client.info()
+        client_before = self._cpu_us()
         target = self.out.stat().st_size + count * RECORD_BYTES
         assert self.producer.stdin is not None
         start = time.perf_counter()
@@ -99,6 +111,7 @@ class Pair:
             time.sleep(0.002)
         seconds = time.perf_counter() - start
         self._answer()
+        client = self._cpu_us() - client_before
         after = self.client.info()
         waits = sorted(float(line) * 1000 for line in self.out.read_bytes().splitlines()[-count:])
 
@@ -109,9 +122,13 @@ class Pair:
             jobs_per_second=count / seconds,
             reads_per_job=spent("total_reads_processed") / count,
             redis_us_per_job=1e6 * (spent("used_cpu_user") + spent("used_cpu_sys")) / count,
+            client_us_per_job=client / count,
             latency_p50_ms=statistics.median(waits),
             latency_p95_ms=waits[int(0.95 * (len(waits) - 1))],
         )
+
+    def _cpu_us(self) -> float:
+        return sum(cpu_us(process.pid) for process in self.processes)
 
     def pause(self) -> None:
         """Stand still while others are measured."""

@@ -6,8 +6,10 @@ if limit < 0 then
   limit = default_limit
 end
 local used = redis.call('ZCARD', KEYS[2])
-if used > 0 then
-  used = used + (tonumber(redis.call('HGET', KEYS[4], 'extra')) or 0)
+local totals = used > 0 and redis.call('HGET', KEYS[4], 'totals')
+if totals then
+  local _, _, _, extra = struct.unpack('<dddd', totals)
+  used = used + extra
 end
 if used < limit and redis.call('ZCARD', KEYS[1]) > 0 and redis.call('LLEN', KEYS[6]) == 0 then
   redis.call('LPUSH', KEYS[6], '1')

@@ -94,7 +94,7 @@ class AsyncRequestQueue:
         def call(repeated: bool) -> Awaitable[Any]:
             if repeated:
                 arguments[wire.FRESH] = b"0"
-            return self._link.evaluate(self._enqueue, arguments)
+            return self._link.evaluate(self._enqueue, arguments, wire.enqueue_keys(arguments))
 
         self.protocol.check_accepted(await persist(call, self.settings.timeout_seconds))
         return ids

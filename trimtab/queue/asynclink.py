@@ -24,7 +24,7 @@ from trimtab.queue.link import (
     explain,
     pack,
 )
-from trimtab.queue.protocol import Script
+from trimtab.queue.protocol import ALL_KEYS, Script
 
 log = logging.getLogger("trimtab.queue")
 
@@ -36,9 +36,8 @@ class DirectLink:
         self.client = client
         self._owned = owned
         self._pool: Any = client.connection_pool
-        self._keys = pack([b"%d" % len(keys), *keys])
-        self._fixed = 3 + len(keys)
-        self._heads: dict[bytes, bytes] = {}
+        self._keys = keys
+        self._heads: dict[tuple[bytes, int], bytes] = {}
         self._idle: list[Any] = []
 
     async def _exchange(self, packed: bytes, block_seconds: float = 0.0) -> Any:
@@ -73,17 +72,18 @@ class DirectLink:
         await connection.disconnect(nowait=True)
         await self._pool.release(connection)
 
-    async def evaluate(self, script: Script, arguments: Sequence[bytes]) -> Any:
-        """Run a script with the queue's keys."""
-        head = self._heads.get(script.sha)
+    async def evaluate(self, script: Script, arguments: Sequence[bytes], first: int = ALL_KEYS) -> Any:
+        """Run a script with the `first` of the queue's keys."""
+        count = 3 + first + len(arguments)
+        head = self._heads.get((script.sha, first))
         if head is None:
-            head = self._heads[script.sha] = pack([b"EVALSHA", script.sha]) + self._keys
-        count = self._fixed + len(arguments)
-        rest = pack(arguments)
+            head = pack([b"EVALSHA", script.sha, b"%d" % first, *self._keys[:first]])
+            self._heads[script.sha, first] = head
         try:
-            return await self._exchange(b"*%d\r\n%b%b" % (count, head, rest))
+            return await self._exchange(b"*%d\r\n%b%b" % (count, head, pack(arguments)))
         except redis_errors.NoScriptError:
-            return await self._exchange(b"*%d\r\n%b%b%b" % (count, pack([b"EVAL", script.text]), self._keys, rest))
+            whole = pack([b"EVAL", script.text, b"%d" % first, *self._keys[:first], *arguments])
+            return await self._exchange(b"*%d\r\n%b" % (count, whole))
 
     async def pop(self, key: str, seconds: float) -> bool:
         """Wait on a list for up to `seconds`; whether an element came."""
@@ -105,9 +105,9 @@ class ClusterLink:
         self.client: Any = client
         self._keys = keys
 
-    async def evaluate(self, script: Script, arguments: Sequence[bytes]) -> Any:
-        """Run a script with the queue's keys."""
-        rest = (len(self._keys), *self._keys, *arguments)
+    async def evaluate(self, script: Script, arguments: Sequence[bytes], first: int = ALL_KEYS) -> Any:
+        """Run a script with the `first` of the queue's keys."""
+        rest = (first, *self._keys[:first], *arguments)
         try:
             return await self.client.execute_command("EVALSHA", script.sha, *rest, **{NEVER_DECODE: True})
         except redis_errors.NoScriptError:

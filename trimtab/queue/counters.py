@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 BUCKETS_PER_OCTAVE = 4
 """Bucket i of the service-time histogram holds times up to 1 ms x 2^(i/4); the last one, 80, all above 1,024 s."""
+
+
+TOTALS = (
+    *("at", "inflight_ms", "extra_ms", "extra", "starts", "completions", "waited_us", "service_us"),
+    *("window_at", "window_starts", "prev_at", "prev_starts", "results_slot", "swept_at"),
+)
+"""What the field `totals` holds, as little-endian doubles in this order; all are whole numbers below 2^53."""
+
+
+def pack_totals(values: Mapping[str, float]) -> bytes:
+    """The field `totals`; what is not given is 0."""
+    return struct.pack(f"<{len(TOTALS)}d", *(values.get(name, 0) for name in TOTALS))
+
+
+def unpack_totals(packed: bytes) -> dict[str, str]:
+    """The values in the field `totals`, as the other counters are stored: decimal text."""
+    return {name: f"{value:.0f}" for name, value in zip(TOTALS, struct.unpack(f"<{len(TOTALS)}d", packed), strict=True)}
 
 
 def bucket_bound_seconds(bucket: int) -> float:
@@ -55,8 +73,16 @@ class Counters:
 
     @classmethod
     def parse(cls, fields: Mapping[bytes, bytes] | Mapping[str, str]) -> Counters:
-        """From HGETALL of `QueueKeys.counters`, decoded or not. Absent fields are zero: nothing of the kind happened."""
-        text = {_text(key): _text(value) for key, value in fields.items()}
+        """From `inspect.lua`, decoded or not, or HGETALL of `QueueKeys.counters`, as bytes.
+
+        Absent fields are zero: nothing of the kind happened.
+        """
+        text: dict[str, str] = {}
+        for key, value in fields.items():
+            if _text(key) == "totals" and isinstance(value, bytes):
+                text.update(unpack_totals(value))
+            else:
+                text[_text(key)] = _text(value)
 
         def number(name: str) -> float:
             return float(text.get(name, 0))

@@ -80,7 +80,7 @@ class Keeper:
 
     def _renew(self, stop: threading.Event) -> None:
         interval = self._protocol.settings.lease_seconds / RENEWALS_PER_LEASE
-        link = connect(self._redis, self._protocol.all_keys, min(CALL_SECONDS, interval))
+        link = connect(self._redis, [self._protocol.keys.leases.encode()], min(CALL_SECONDS, interval))
         pause = interval
         while not stop.wait(pause):
             try:
@@ -93,10 +93,9 @@ class Keeper:
 
     def _renew_once(self, link: Any) -> None:
         held = list(self._held)
-        keys = [self._protocol.keys.leases.encode()]
         for first in range(0, len(held), MAX_BATCH):
             leases = held[first : first + MAX_BATCH]
-            flags = link.evaluate(script("renew"), [self._protocol.lease_ms, *leases], keys)
+            flags = link.evaluate(script("renew"), [self._protocol.lease_ms, *leases], 1)
             for lease, flag in zip(leases, flags, strict=True):
                 job = self._held.get(lease) if flag == ord("0") else None
                 if job is not None and not job.settling:

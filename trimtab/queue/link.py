@@ -1,7 +1,7 @@
 """Carry scripts to Redis and bring replies back, for threads.
 
 A plain client (a Sentinel's too) is used through its own connections, with the script's keys packed once: that halves the
-client's share of a call. A cluster client is used as it is. Either way a reply that was lost is asked for again, which every
+client's share of a call. Over a client that was made here, from an URL, replies are read by resp.py. A cluster client is used as it is. Either way a reply that was lost is asked for again, which every
 script is made for, until `timeout_seconds` have passed.
 """
 
@@ -19,7 +19,8 @@ from redis.client import NEVER_DECODE
 from redis.retry import Retry
 
 from trimtab.errors import QueueUnavailable
-from trimtab.queue.protocol import Script
+from trimtab.queue import resp
+from trimtab.queue.protocol import ALL_KEYS, Script
 
 TRANSIENT = (
     redis_errors.ConnectionError,  # with BusyLoadingError and Sentinel's MasterNotFoundError
@@ -58,6 +59,26 @@ def explain(error: Exception) -> QueueUnavailable:
     return QueueUnavailable(f"Redis: {error}")
 
 
+def _talk(connection: Any, packed: bytes) -> Any:
+    """One exchange over a connection of redis-py's, RESP2, without its layers. Errors are redis-py's."""
+    socket = connection._sock  # noqa: SLF001 - it has no public name, and redis-py is pinned to one major version
+    if socket is None:
+        raise redis_errors.ConnectionError("the connection was closed here")
+    try:
+        socket.sendall(packed)
+        return resp.read(socket.recv)
+    except resp.Refusal as error:
+        raise connection._parser.parse_error(str(error)) from None  # noqa: SLF001 - the same
+    except resp.Closed:
+        raise redis_errors.ConnectionError("the server closed the connection") from None
+    except resp.Malformed as error:
+        raise redis_errors.ConnectionError(str(error)) from None
+    except TimeoutError:
+        raise redis_errors.TimeoutError(f"no answer within {CALL_SECONDS:g} s") from None
+    except OSError as error:
+        raise redis_errors.ConnectionError(f"connection broken: {error}") from error
+
+
 class DirectLink:
     """Over the connections of a plain `redis.Redis`."""
 
@@ -65,9 +86,8 @@ class DirectLink:
         self.client = client
         self._owned = owned
         self._pool: Any = client.connection_pool
-        self._keys = pack([b"%d" % len(keys), *keys])
-        self._fixed = 3 + len(keys)
-        self._heads: dict[bytes, bytes] = {}
+        self._keys = keys
+        self._heads: dict[tuple[bytes, int], bytes] = {}
         self._idle: list[Any] = []
         self._process = os.getpid()
 
@@ -79,6 +99,10 @@ class DirectLink:
         except IndexError:
             connection = self._pool.get_connection()
         try:
+            if self._owned and block_seconds is None:
+                reply = _talk(connection, packed)
+                self._idle.append(connection)
+                return reply
             connection.send_packed_command([packed], check_health=False)
             if block_seconds is None:
                 reply = connection.read_response(disable_decoding=True)
@@ -100,21 +124,18 @@ class DirectLink:
         connection.disconnect()
         self._pool.release(connection)
 
-    def evaluate(self, script: Script, arguments: Sequence[bytes], keys: Sequence[bytes] | None = None) -> Any:
-        """Run a script with the queue's keys, or with `keys`."""
-        if keys is not None:
-            whole = pack([b"%d" % len(keys), *keys, *arguments])
-            count = 3 + len(keys) + len(arguments)
-        else:
-            head = self._heads.get(script.sha)
-            if head is None:
-                head = self._heads[script.sha] = pack([b"EVALSHA", script.sha]) + self._keys
-            count = self._fixed + len(arguments)
-            try:
-                return self._exchange(b"*%d\r\n%b%b" % (count, head, pack(arguments)))
-            except redis_errors.NoScriptError:
-                whole = self._keys + pack(arguments)
-        return self._exchange(b"*%d\r\n%b%b" % (count, pack([b"EVAL", script.text]), whole))
+    def evaluate(self, script: Script, arguments: Sequence[bytes], first: int = ALL_KEYS) -> Any:
+        """Run a script with the `first` of the queue's keys."""
+        count = 3 + first + len(arguments)
+        head = self._heads.get((script.sha, first))
+        if head is None:
+            head = pack([b"EVALSHA", script.sha, b"%d" % first, *self._keys[:first]])
+            self._heads[script.sha, first] = head
+        try:
+            return self._exchange(b"*%d\r\n%b%b" % (count, head, pack(arguments)))
+        except redis_errors.NoScriptError:
+            whole = pack([b"EVAL", script.text, b"%d" % first, *self._keys[:first], *arguments])
+            return self._exchange(b"*%d\r\n%b" % (count, whole))
 
     def pop(self, key: str, seconds: float) -> bool:
         """Block on a list for up to `seconds`; whether an element came."""
@@ -136,10 +157,9 @@ class ClusterLink:
         self.client: Any = client
         self._keys = keys
 
-    def evaluate(self, script: Script, arguments: Sequence[bytes], keys: Sequence[bytes] | None = None) -> Any:
-        """Run a script with the queue's keys, or with `keys`."""
-        named = self._keys if keys is None else keys
-        rest = (len(named), *named, *arguments)
+    def evaluate(self, script: Script, arguments: Sequence[bytes], first: int = ALL_KEYS) -> Any:
+        """Run a script with the `first` of the queue's keys."""
+        rest = (first, *self._keys[:first], *arguments)
         try:
             return self.client.execute_command("EVALSHA", script.sha, *rest, **{NEVER_DECODE: True})
         except redis_errors.NoScriptError:

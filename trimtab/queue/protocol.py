@@ -28,6 +28,11 @@ MAX_ID_BYTES = 200
 MAX_PRIORITY = 1000
 MAX_COST = 1_000_000
 
+ALL_KEYS = 13
+"""Keys of a queue, as the scripts take them."""
+FRESH_KEYS = 8
+"""Of these `enqueue` needs only the first when no id can be known yet; each key costs Redis some time."""
+
 Verb = Literal[b"done", b"retry", b"dead", b"back"]
 Settlement = tuple[Verb, Job, bytes]
 
@@ -186,6 +191,11 @@ FRESH = 3
 """Where the arguments of `enqueue` say that no id can be known yet. Taken back before the same call goes out again."""
 REPEATED = 7
 """Where the arguments of `next` say that the reply to the same call was lost."""
+
+
+def enqueue_keys(arguments: Sequence[bytes]) -> int:
+    """How many of the queue's keys this call of `enqueue` needs."""
+    return FRESH_KEYS if arguments[FRESH] == b"1" else ALL_KEYS
 
 
 def done(job: Job, result: bytes | None) -> Settlement:

@@ -112,7 +112,7 @@ class RequestQueue:
         def call(repeated: bool) -> Any:
             if repeated:
                 arguments[wire.FRESH] = b"0"
-            return self._link.evaluate(self._enqueue, arguments)
+            return self._link.evaluate(self._enqueue, arguments, wire.enqueue_keys(arguments))
 
         self.protocol.check_accepted(persist(call, self.settings.timeout_seconds))
         return ids

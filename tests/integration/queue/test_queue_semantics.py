@@ -13,6 +13,7 @@ from trimtab.errors import (
     UnknownRequest,
     WaitTimedOut,
 )
+from trimtab.queue.counters import pack_totals
 from trimtab.queue.protocol import Request
 
 pytestmark = pytest.mark.integration
@@ -199,6 +200,19 @@ def test_an_expired_request_never_starts_and_its_waiter_is_told(make, limit):
     assert queue.inspect().counters.expired == 1
 
 
+def test_thousands_that_expired_unseen_are_all_told_and_hide_nothing(make):
+    """As after a long pause: more than one call of Lua's unpack can carry."""
+    queue = make(default_limit=0, max_length=None)
+    for _ in range(10):
+        queue.enqueue_many([Request(b"late", deadline=0.001)] * 500)
+    queue.enqueue(b"good")
+    queue.set_limit(5)
+    jobs = until(lambda: queue.take(1))
+    assert payloads(jobs) == [b"good"]
+    seen = queue.inspect()
+    assert (seen.counters.expired, seen.waiting, seen.in_flight) == (5000, 0, 1)
+
+
 def test_a_full_queue_refuses_all_or_nothing_and_says_when_to_return(make):
     queue = make(max_length=3, default_limit=100)
     queue.enqueue_many([Request(b"", id="a"), Request(b"", id="b")])
@@ -221,7 +235,8 @@ def test_retry_after_is_the_time_that_the_recent_starts_promise(make, redis):
     queue.enqueue_many([b""] * 10)
     seconds, microseconds = redis.time()
     ten_seconds_ago = seconds * 1000 + microseconds // 1000 - 10_000
-    redis.hset(queue.protocol.keys.counters, mapping={"prev_at": ten_seconds_ago, "prev_starts": 900, "starts": 1000})
+    totals = pack_totals({"prev_at": ten_seconds_ago, "prev_starts": 900, "starts": 1000})
+    redis.hset(queue.protocol.keys.counters, "totals", totals)
     with pytest.raises(QueueFull) as full:
         queue.enqueue_many([b""] * 5)
     assert full.value.retry_after_seconds == pytest.approx(0.5, abs=0.1), "five places at ten starts a second"

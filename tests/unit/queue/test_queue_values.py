@@ -16,7 +16,7 @@ from trimtab.contract import Keys
 from trimtab.errors import QueueUnavailable, RequestDead
 from trimtab.queue import AsyncRequestQueue, Counters, Job, Reject, Retry, to_json
 from trimtab.queue import protocol as wire
-from trimtab.queue.counters import bucket_bound_seconds
+from trimtab.queue.counters import bucket_bound_seconds, pack_totals
 from trimtab.queue.link import pack, persist
 from trimtab.queue.protocol import Protocol, Request, Settings
 
@@ -146,6 +146,13 @@ def test_counters_read_what_the_scripts_wrote():
     assert counters.service_quantile_seconds(0.5) == bucket_bound_seconds(4) == 0.002
     assert counters.service_quantile_seconds(0.9) == 0.004
     assert Counters.parse({}).service_quantile_seconds(0.5) is None
+
+
+def test_counters_read_the_packed_totals_too():
+    packed = pack_totals({"starts": 9, "inflight_ms": 1500, "at": 1790000000123, "waited_us": 2**53 - 1})
+    counters = Counters.parse({b"arrivals": b"7", b"totals": packed})
+    assert (counters.arrivals, counters.starts, counters.inflight_seconds) == (7, 9, 1.5)
+    assert (counters.at, counters.waited_seconds) == (1790000000.123, (2**53 - 1) / 1e6)
 
 
 @pytest.mark.parametrize(
