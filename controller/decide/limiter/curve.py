@@ -20,12 +20,13 @@ KNEE_SPREAD = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A fit. `lack(k)` is how much worse a knee at k explains the samples, as a difference of log-likelihoods."""
+    """A fit. `lack(k)` is the evidence against a knee at k, a difference of log-likelihoods; `unaided` that of the samples alone."""
 
     knee: float
     base: float
     knees: tuple[float, ...]
     lacks: tuple[float, ...]
+    unaided: tuple[float, ...]
 
     def predict(self, in_flight: float) -> float:
         """Logarithm of the throughput to expect."""
@@ -33,7 +34,14 @@ class Curve:
 
     def lack(self, knee: float) -> float:
         """Evidence against a knee there, or where the candidate nearest to it is."""
-        return min(zip(self.knees, self.lacks, strict=True), key=lambda pair: abs(pair[0] - knee))[1]
+        return self.lacks[self._nearest(knee)]
+
+    def lack_unaided(self, knee: float) -> float:
+        """Likewise from the samples alone: what is remembered of the base may have been seen under load."""
+        return self.unaided[self._nearest(knee)]
+
+    def _nearest(self, knee: float) -> int:
+        return min(range(len(self.knees)), key=lambda i: abs(self.knees[i] - knee))
 
 
 def bend(in_flight: float, knee: float) -> float:
@@ -64,24 +72,29 @@ def fit(
     logs = [(n, log(x)) for n, x in samples]
     prior = 0.0 if base is None else trust
     prior_log = 0.0 if base is None else log(base)
-    total = fsum(weights) + prior
+    whole_weight = fsum(weights)
+    total = whole_weight + prior
     low, high = log(min(n for n, _ in logs)) - BEYOND, log(max(n for n, _ in logs)) + BEYOND
     count = round((high - low) / STEP) + 1
-    knees, bases, costs = [], [], []
+    knees, bases, costs, told = [], [], [], []
     for i in range(count):
         candidate = exp(low + i * STEP)
         gaps = [bend(n, candidate) - x for n, x in logs]
         log_base = (fsum(w * g for w, g in zip(weights, gaps, strict=True)) + prior * prior_log) / total
         cost = fsum(w * (g - log_base) ** 2 for w, g in zip(weights, gaps, strict=True))
         cost += prior * (log_base - prior_log) ** 2
+        mean_gap = fsum(w * g for w, g in zip(weights, gaps, strict=True)) / whole_weight
+        told.append(fsum(w * (g - mean_gap) ** 2 for w, g in zip(weights, gaps, strict=True)) / (2.0 * noise * noise))
         knees.append(candidate)
         bases.append(exp(log_base))
         costs.append(cost / (2.0 * noise * noise))
     pulls = [0.0 if knee is None else 0.5 * (log(k / knee) / KNEE_SPREAD) ** 2 for k in knees]
-    least = min(costs)
+    least, least_told = min(costs), min(told)
     worst = min(c + p for c, p in zip(costs, pulls, strict=True))
     odds = [exp(worst - c - p) for c, p in zip(costs, pulls, strict=True)]
     whole = fsum(odds)
     mean_knee = exp(fsum(o * log(k) for o, k in zip(odds, knees, strict=True)) / whole)
     mean_base = exp(fsum(o * log(b) for o, b in zip(odds, bases, strict=True)) / whole)
-    return Curve(mean_knee, mean_base, tuple(knees), tuple(c - least for c in costs))
+    return Curve(
+        mean_knee, mean_base, tuple(knees), tuple(c - least for c in costs), tuple(t - least_told for t in told)
+    )

@@ -78,4 +78,16 @@ def _notice(
         return now, seen, state.knee
     since = 1 if abs(z) > OUTLIER else above_for if above > CHANGED else below_for
     now = replace(state, above=0.0, below=0.0, above_for=0, below_for=0, usual_weight=AFTER_CHANGE)
+    if _slower(state, in_flight, throughput):
+        return replace(now, usual_base=None), seen[-2:], None
     return now, seen[-max(since, round(KEPT_PER_NOISE * state.noise)) :], None
+
+
+def _slower(state: LimiterMemory, in_flight: float, throughput: float) -> bool:
+    """Whether throughput fell with the requests in flight: then nothing had waited, and the service itself is slower.
+
+    Without this test a slower service looks like lost capacity at each step down, and the limit falls without end.
+    """
+    before_in_flight, before_throughput = state.seen[-1]
+    moved = log(in_flight / before_in_flight)
+    return moved < -max(0.05, 2.0 * state.noise) and log(throughput / before_throughput) < 0.7 * moved

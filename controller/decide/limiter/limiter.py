@@ -24,6 +24,8 @@ CALM = 0.8
 """Share of the SLO up to which the limit may look above the knee."""
 PROBE = 100.0
 """Updates between two looks aside, at noise 1: each costs a little goodput, and in noise it tells little."""
+DOUBT_EVERY = 16
+"""Updates between two looks below that only the remembered base speaks against."""
 UNBENT = 0.3
 """Evidence for any knee below which there is none: the limit grows on without waiting for the next look."""
 SETTLED, STEADY_NOISE = 8, 0.15
@@ -129,7 +131,10 @@ def _towards(state: LimiterMemory, curve: Curve, in_flight: float, *, calm: bool
         goal, why, since = _up(max(curve.knee, in_flight)), f"{why}; throughput still follows", 0
     elif calm and state.opens and due:
         goal, why, since = max(curve.knee * HIGHER, curve.knee + 1.0), f"{why}; it may lie higher", 0
-    elif curve.lack(curve.knee * LOWER) < EVIDENCE and due:
+    elif due and (
+        curve.lack(curve.knee * LOWER) < EVIDENCE
+        or (since > DOUBT_EVERY and curve.lack_unaided(curve.knee * LOWER) < EVIDENCE)
+    ):
         goal, why, since = curve.knee * DIP, f"{why}; it may lie lower", 0
     state = replace(state, since_probe=since)
     # In noise the limit goes a part of the way, but for a change that the evidence has just shown.
