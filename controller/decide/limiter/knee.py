@@ -79,7 +79,7 @@ def _notice(
     since = 1 if abs(z) > OUTLIER else above_for if above > CHANGED else below_for
     now = replace(state, above=0.0, below=0.0, above_for=0, below_for=0, usual_weight=AFTER_CHANGE)
     if _slower(state, in_flight, throughput):
-        return replace(now, usual_base=None), seen[-2:], None
+        return replace(now, usual_base=in_flight / throughput, usual_weight=1.0), seen[-2:], None
     return now, seen[-max(since, round(KEPT_PER_NOISE * state.noise)) :], None
 
 
