@@ -90,4 +90,4 @@ def _slower(state: LimiterMemory, in_flight: float, throughput: float) -> bool:
     """
     before_in_flight, before_throughput = state.seen[-1]
     moved = log(in_flight / before_in_flight)
-    return moved < -max(0.05, 2.0 * state.noise) and log(throughput / before_throughput) < 0.7 * moved
+    return moved < -max(0.05, 3.0 * state.noise) and log(throughput / before_throughput) < 0.7 * moved

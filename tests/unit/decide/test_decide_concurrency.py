@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from decide_world import NOTHING, change, hold, instance, policy, published, queue, snapshot
 
@@ -146,8 +148,8 @@ def test_the_adaptive_limit_finds_the_knee_in_the_loop():
         limit = plan.publish.limit
         limits.append(limit)
     assert 80 <= limit <= 140
-    moves = [i for i, (a, b) in enumerate(zip(limits, limits[1:], strict=False)) if a != b]
-    assert min(b - a for a, b in zip(moves, moves[1:], strict=False)) >= 5
+    moves = [i for i, (a, b) in enumerate(pairwise(limits)) if a != b]
+    assert min(b - a for a, b in pairwise(moves)) >= 5
 
 
 def test_adaptive_starts_at_the_default_and_resumes_from_redis():
