@@ -1,5 +1,7 @@
 """How many requests may be in flight, fleet-wide: the queue's limit.
 
+With `concurrency.adaptive` the limit is found by the limiter (limiter/) instead of what follows; the rails are the same.
+
 Additive increase, multiplicative decrease, with one update per tick. The base is what the ready instances can hold; the
 limit goes below it while the SLO is broken, because in a full fleet more requests in flight only wait longer.
 """
@@ -9,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, floor
 
+from controller.decide.limiter.feed import resume, tick
+from controller.decide.limiter.sample import LimiterRules
 from controller.decide.proposal import Proposed
 from controller.decide.slo import ServiceLevel
-from controller.model.memory import Memory
+from controller.model.memory import LimiterMemory, Memory
 from controller.model.snapshot import Known, ServiceSnapshot
 from controller.policy.schema import Concurrency
 
@@ -58,6 +62,45 @@ def propose(
             return lowered.keep(f"no decrease on doubtful data: {'; '.join(level.doubts)}")
         return lowered if breach_lasts else Proposed(FIELD, before, before)
     return _towards(before, base, why, level.doubts)
+
+
+def adapt(
+    rules: Concurrency,
+    service: ServiceSnapshot,
+    memory: Memory,
+    level: ServiceLevel,
+    *,
+    ready: int | None,
+    slo_seconds: float,
+    period_seconds: float,
+) -> tuple[Proposed | None, LimiterMemory | None]:
+    """The adaptive limit that this tick asks for, and what its limiter remembers.
+
+    Args:
+        slo_seconds: the response time to keep.
+        period_seconds: how long the limit must stand before its effect can be read: the rate window and one tick.
+    """
+    before = standing_limit(service, memory)
+    count = memory.ready_instances if ready is None else ready
+    limits = LimiterRules(rules.perInstance, rules.min, rules.max, slo_seconds)
+    if before is None:
+        if count is None:
+            return None, memory.limiter
+        start = f"starts at {rules.perInstance} x {count} ready instances"
+        return Proposed(FIELD, None, round(limits.default(count)), start), memory.limiter
+    # A limiter without a memory takes what stands as made for the instances of now: no step on a restart.
+    state = resume(memory.limiter, before, memory.ready_instances if memory.ready_instances is not None else ready)
+    after, limit, why = tick(
+        limits,
+        state,
+        service,
+        ready=ready,
+        latency=level.latency,
+        doubt="; ".join(level.doubts),
+        period_seconds=period_seconds,
+    )
+    held = why if limit == before and after.missed else ""
+    return Proposed(FIELD, before, limit, why, held), after
 
 
 def standing_limit(service: ServiceSnapshot, memory: Memory) -> int | None:

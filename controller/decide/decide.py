@@ -16,7 +16,7 @@ from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds, Wish
 from controller.decide.slo import ServiceLevel
-from controller.model.memory import Memory, frozen
+from controller.model.memory import LimiterMemory, Memory, frozen
 from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Scaling
@@ -47,7 +47,7 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
     now = _remember(policy, service, memory, level)
 
     endpoints, unsafe = rails.ranking(ranking.endpoints)
-    limit = _limit(policy, service, now, memory, level)
+    limit, limiter = _limit(policy, service, now, memory, level)
     hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level)
 
     plan = Plan(
@@ -64,6 +64,7 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
         instances=frozen(ranking.memories),
         weights=frozen({e.instance: e.weight for e in endpoints}) if endpoints else frozen(standing),
         limit=memory.limit if limit is None else limit.after,
+        limiter=limiter,
         limit_changed_at=service.at if limit is not None and limit.change() else memory.limit_changed_at,
         moves=frozen(ranking.moves),
         swing=memory.swing if ranking.stability is None else ranking.stability.swing,
@@ -108,15 +109,27 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
 
 def _limit(
     policy: LoadPolicy, service: ServiceSnapshot, now: Memory, before: Memory, level: ServiceLevel
-) -> Proposed | None:
+) -> tuple[Proposed | None, LimiterMemory | None]:
     rules = policy.spec.concurrency
     if rules is None:
-        return None
-    ready = count_ready(service)
-    lasts = _lasts(now.breach_since, service.at, policy.spec.interval)
-    proposed = concurrency.propose(rules, service, before, level, ready=ready, breach_lasts=lasts)
+        return None, None
+    ready, limiter = count_ready(service), None
+    if rules.adaptive:
+        proposed, limiter = concurrency.adapt(
+            rules,
+            service,
+            before,
+            level,
+            ready=ready,
+            slo_seconds=policy.spec.slo.latency,
+            period_seconds=policy.spec.signals.window + policy.spec.interval,
+        )
+    else:
+        lasts = _lasts(now.breach_since, service.at, policy.spec.interval)
+        proposed = concurrency.propose(rules, service, before, level, ready=ready, breach_lasts=lasts)
     lost = concurrency.lost_capacity(before, ready)
-    return None if proposed is None else rails.limit(rules, proposed, level.doubts, lost_capacity=lost)
+    safe = None if proposed is None else rails.limit(rules, proposed, level.doubts, lost_capacity=lost)
+    return safe, limiter
 
 
 def _hpa(

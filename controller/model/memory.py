@@ -74,6 +74,51 @@ class Arrivals:
 
 
 @dataclass(frozen=True, slots=True)
+class LimiterMemory:
+    """What the adaptive limit remembers between its updates. Losing it costs a few careful updates, never a jump.
+
+    Args:
+        limit: the limit before rounding, requests.
+        seen: the last samples with the same capacity, oldest first: requests in flight, requests/s.
+        base: response time with nothing waiting, seconds; None until one was seen.
+        knee: requests in flight from which more of them only wait; None until one was seen.
+        noise: standard deviation of the logarithm of throughput from one update to the next.
+        usual_base: `base` over a longer time, seconds; it counts as much as `usual_weight` samples.
+        above: evidence that capacity has risen, in deviations summed up (CUSUM); likewise `below`, that it has fallen.
+        above_for: updates for which that evidence has been adding up; likewise `below_for`.
+        opens: whether the samples leave open that there is no knee yet.
+        since_probe: updates since the limit last went aside to learn.
+        slow: updates in a row over the SLO.
+        missed: updates in a row without a usable sample.
+        ready: instances that served at the last update.
+        memory_cuts: how often the limit was cut since memory became scarce.
+        since: from when the next sample is taken, seconds since the epoch; None when that has not begun.
+        in_flight_sum: of the ticks since then, requests; over `ticks` of them.
+    """
+
+    limit: float
+    seen: tuple[tuple[float, float], ...] = ()
+    base: float | None = None
+    knee: float | None = None
+    noise: float = 0.2
+    usual_base: float | None = None
+    usual_weight: float = 0.0
+    above: float = 0.0
+    below: float = 0.0
+    above_for: int = 0
+    below_for: int = 0
+    opens: bool = False
+    since_probe: int = 0
+    slow: int = 0
+    missed: int = 0
+    ready: int | None = None
+    memory_cuts: int = 0
+    since: float | None = None
+    in_flight_sum: float = 0.0
+    ticks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What is remembered of one policy.
 
@@ -94,6 +139,7 @@ class Memory:
         moves: relative change of each weight at the last publish, by instance.
         swing: share of all weight that goes to and fro per tick, smoothed.
         gain: share of the way to its target that a weight goes per tick, lowered while weights swing.
+        limiter: of the adaptive limit; None while it is off or has seen nothing.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -114,3 +160,4 @@ class Memory:
     moves: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     swing: float = 0.0
     gain: float = 1.0
+    limiter: LimiterMemory | None = None

@@ -158,6 +158,9 @@ class Concurrency(Section):
     perInstance: Annotated[int, Field(ge=1, le=10_000)] = Field(5, description="Requests in flight per ready instance.")
     min: Annotated[int, Field(ge=1, le=10_000_000)] = Field(1, description="The limit never goes below.")
     max: Annotated[int, Field(ge=1, le=10_000_000)] = Field(200, description="The limit never goes above.")
+    adaptive: bool = Field(
+        False, description="Find the limit from throughput and response times instead of perInstance x ready instances."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Concurrency:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from decide_world import NOTHING, change, hold, instance, policy, published, queue, snapshot
 
@@ -126,3 +128,69 @@ def test_memory_of_a_limit_that_was_never_published_does_not_follow_twice():
     _, after = tick(FOUR[:2], standing(20), published=published(20))
     plan, _ = tick(FOUR[:2], after, at=1015.0, published=published(20))
     assert plan.publish.limit == 16
+
+
+ADAPTIVE = policy(concurrency={"perInstance": 5, "min": 2, "max": 300, "adaptive": True}, slo={"latency": "1s"})
+
+
+def adapted(limit, knee, memory, at, *, names="abcd", base=0.5, **fields):
+    """One tick of a fleet with a sharp knee, whose limit stands in Redis."""
+    throughput = min(limit, knee) / base
+    seen = [instance(n, rate=throughput / len(names), latency=limit / throughput) for n in names]
+    fields = {"queue": queue(50, limit), "published": published(limit), **fields}
+    return tick(seen, memory, at=at, policy=ADAPTIVE, **fields)
+
+
+def test_the_adaptive_limit_finds_the_knee_in_the_loop():
+    memory, limit, limits = NOTHING, 20, []
+    for i in range(500):
+        plan, memory = adapted(limit, 100, memory, 1000.0 + 15 * i)
+        limit = plan.publish.limit
+        limits.append(limit)
+    assert 80 <= limit <= 140
+    moves = [i for i, (a, b) in enumerate(pairwise(limits)) if a != b]
+    assert min(b - a for a, b in pairwise(moves)) >= 5
+
+
+def test_adaptive_starts_at_the_default_and_resumes_from_redis():
+    assert tick(FOUR, NOTHING, policy=ADAPTIVE)[0].publish.limit == 20
+    assert tick(FOUR, NOTHING, policy=ADAPTIVE, published=published(87), queue=queue(9, 87))[0].publish.limit == 87
+
+
+def test_adaptive_follows_lost_pods_at_once_even_in_the_dark():
+    _, memory = adapted(80, 100, NOTHING, 1000.0)
+    dark = [instance(n, rate=None, cpu=None, latency=None) for n in "ab"]
+    plan, _ = tick(dark, memory, at=1015.0, policy=ADAPTIVE, metrics_problem="refused", published=published(80))
+    assert plan.publish.limit == 40
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"metrics_problem": "refused"}, id="Prometheus down"),
+        pytest.param({"instances_complete": False}, id="pods unknown"),
+        pytest.param({"queue": Unknown("down")}, id="queue unknown"),
+    ],
+)
+@pytest.mark.parametrize(("start", "end"), [(80, 80), (8, 20)], ids=["stays above the default", "rises to the default"])
+def test_adaptive_in_doubt_is_held_and_never_ends_below_the_default(fields, start, end):
+    memory, limit, limits = standing(start), start, []
+    for i in range(80):
+        plan, memory = adapted(limit, 300, memory, 1000.0 + 15 * i, **fields)
+        limit = plan.publish.limit
+        limits.append(limit)
+    assert limits[:5] == [start] * 5
+    assert limits[-1] == end
+    assert max(limits) == max(start, end)
+
+
+def test_adaptive_cuts_at_once_when_memory_is_scarce():
+    _, memory = adapted(80, 100, NOTHING, 1000.0)
+    full = [instance(n, rate=40.0, extra={Signal.MEMORY: 0.97}) for n in "abcd"]
+    plan, _ = tick(full, memory, at=1015.0, policy=ADAPTIVE, published=published(80), queue=queue(9, 80))
+    assert plan.publish.limit == 64
+    assert "memory 97%" in change(plan, "limit").reason
+
+
+def test_without_a_limit_and_without_instances_adaptive_sets_none():
+    assert tick([], NOTHING, policy=ADAPTIVE, instances_complete=False)[0].publish.limit is None

@@ -1,0 +1,1 @@
+"""Published limit algorithms, written anew from their formulas, with their defaults: one update per control period."""
