@@ -38,7 +38,7 @@ format: env  ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: bench-idle bench-queue bench-balancer bench-fleet bench-routing  ## all benchmarks
+bench: bench-idle bench-queue bench-balancer bench-fleet bench-limit bench-routing  ## all benchmarks (bench-scaling needs TRACE=FILE)
 
 bench-%: env tools
 	@$(BIN)/python -m bench.$*
