@@ -1,4 +1,4 @@
-"""No test is skipped silently: the run's last lines say which, why and how many; TRIMTAB_NO_SKIPS=1 makes them failures."""
+"""No test is skipped silently: the run's last lines say which, why and how many; NO_SKIPS=1 makes them failures."""
 
 import os
 from collections import Counter
@@ -26,9 +26,9 @@ def _handle(report, config, group):
     if not _is_skip(report):
         return
     reason = _reason(report)
-    if os.environ.get("TRIMTAB_NO_SKIPS") == "1":
+    if os.environ.get("NO_SKIPS") == "1":
         report.outcome = "failed"
-        report.longrepr = f"skipped although TRIMTAB_NO_SKIPS=1: {reason}"
+        report.longrepr = f"skipped although NO_SKIPS=1: {reason}"
     else:
         config.stash[_skipped][group, reason] += 1
 

@@ -1,4 +1,4 @@
-"""The run's last lines name what was skipped; TRIMTAB_NO_SKIPS=1 allows none."""
+"""The run's last lines name what was skipped; NO_SKIPS=1 allows none."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def run(pytester, monkeypatch):
     pytester.makepyfile(TESTS)
 
     def start(no_skips):
-        monkeypatch.setenv("TRIMTAB_NO_SKIPS", no_skips)
+        monkeypatch.setenv("NO_SKIPS", no_skips)
         return pytester.runpytest_inprocess("-p", "plugins.skips")
 
     return start
@@ -41,5 +41,5 @@ def test_skips_are_the_last_line(run):
 def test_skips_are_failures_when_none_are_allowed(run):
     result = run("1")
     assert result.parseoutcomes() == {"errors": 2, "xfailed": 1}
-    result.stdout.fnmatch_lines(["*skipped although TRIMTAB_NO_SKIPS=1: no kube-apiserver found*"])
+    result.stdout.fnmatch_lines(["*skipped although NO_SKIPS=1: no kube-apiserver found*"])
     assert not any(line.startswith("SKIPPED") for line in result.outlines)
