@@ -19,16 +19,6 @@ from trimtab.errors import QueueError, QueueUnavailable, RequestDead, RequestExp
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 FORMS = ("threads", "batch", "asyncio")
-SKEWS = ("+0", "+1h", "-1h", "+20s", "-20s")
-"""Wall clocks of the workers, where libfaketime is installed (Debian: faketime)."""
-
-
-def skewed(skew: str) -> dict[str, str]:
-    """The environment of a process whose wall clock is off by so much; its monotonic clock runs as ever."""
-    library = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-    if library is None or skew == "+0":
-        return dict(os.environ)
-    return {**os.environ, "LD_PRELOAD": str(library), "FAKETIME": skew, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 class Workers:
@@ -38,16 +28,11 @@ class Workers:
         self.arguments = [url, policy, str(lease_seconds), str(job_seconds)]
         self.log = folder / "workers.log"
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.skewed = 0
-        """How many were started with a wall clock that is off."""
 
     def start(self, form: str = "threads") -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             script = Path(__file__).with_name("queue_worker.py")
-            environ = skewed(random.choice(SKEWS))
-            command = [sys.executable, str(script), form, *self.arguments]
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
-        self.skewed += "FAKETIME" in environ
+            process = subprocess.Popen([sys.executable, str(script), form, *self.arguments], stdout=log, stderr=log)
         self.processes.append(process)
         return process
 
@@ -124,8 +109,7 @@ def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str,
     """Break things for `seconds`, then let the queue drain.
 
     Returns:
-        What happened: acknowledged, done, dead, expired, over_limit, samples, lost_leases, dropped_replies, skewed, kills, stops,
-        restarts.
+        What happened: acknowledged, done, dead, expired, over_limit, samples, lost_leases, dropped_replies, kills, stops, restarts.
 
     Raises:
         AssertionError: a request did not end.
@@ -161,7 +145,6 @@ def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str,
             "samples": watch.samples,
             "lost_leases": counters.lost,
             "dropped_replies": proxy.dropped,
-            "skewed": workers.skewed,
             **{name: done[name] for name in ("done", "dead", "expired", "unfinished", "kills", "stops", "restarts")},
         }
 
