@@ -64,4 +64,5 @@ def _busy(service: ServiceSnapshot, limit: int | None, slots: int | None) -> str
 
 
 def _in_flight(service: ServiceSnapshot) -> float:
+    """At least so many: who does not say adds nothing, which can only keep a raise back, and lowers nothing."""
     return fsum(max(fresh_value(i.signal(Signal.IN_FLIGHT)) or 0.0, 0.0) for i in service.instances)
