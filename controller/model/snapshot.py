@@ -48,6 +48,10 @@ class Instance:
         uid: changes when a pod of the same name is another pod; None outside Kubernetes.
         started_at: seconds since the epoch; None when not known.
         terminating: its pod has been asked to stop.
+        created_at: when its pod was created, seconds since the epoch: the start of its warm-up, with the wait for a node.
+        ready_at: since when its pod is ready, seconds since the epoch, of a pod none of whose containers was ever started
+            again. That is the end of its warm-up, unless its readiness probe failed later and passed anew, which Kubernetes
+            does not tell apart: the first `ready_at` seen of a `uid` counts.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Instance:
     uid: str | None = None
     started_at: float | None = None
     terminating: bool = False
+    created_at: float | None = None
+    ready_at: float | None = None
 
     def signal(self, signal: Signal) -> Sample:
         """The sample of one signal; absent when the policy does not define it."""

@@ -70,6 +70,8 @@ def _instance(
         uid=pod.uid if pod else None,
         started_at=pod.started_at if pod else None,
         terminating=pod.terminating if pod else False,
+        created_at=pod.created_at if pod else None,
+        ready_at=pod.ready_at if pod else None,
     )
 
 

@@ -36,7 +36,7 @@ class KubeReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod that is not finished. `started_at` in seconds since the epoch."""
+    """One pod that is not finished. Instants in seconds since the epoch; `created_at` and `ready_at` as of an `Instance`."""
 
     name: str
     uid: str
@@ -44,6 +44,8 @@ class Pod:
     ready: bool
     started_at: float | None
     terminating: bool
+    created_at: float | None = None
+    ready_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +195,28 @@ def _pod(item: Mapping[str, Any]) -> Pod | None:
     metadata, status = item["metadata"], item.get("status") or {}
     if status.get("phase") in ("Succeeded", "Failed"):
         return None
-    started = status.get("startTime") or metadata.get("creationTimestamp")
+    conditions = status.get("conditions") or ()
+    ready: Mapping[str, Any] | None = next((c for c in conditions if c.get("type") == "Ready"), None)
+    serves = ready is not None and ready.get("status") == "True"
+    created = _instant(metadata.get("creationTimestamp"))
+    started = _instant(status.get("startTime"))
     return Pod(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         ip=status.get("podIP") or None,
-        ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()),
-        started_at=datetime.fromisoformat(started).timestamp() if started else None,
+        ready=serves,
+        started_at=created if started is None else started,
         terminating=metadata.get("deletionTimestamp") is not None,
+        created_at=created,
+        ready_at=_instant(ready.get("lastTransitionTime")) if ready and serves and not _restarted(status) else None,
     )
+
+
+def _restarted(status: Mapping[str, Any]) -> bool:
+    """Whether a container has been started again: the pod's readiness is then another start than its first."""
+    containers = (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
+    return any(container.get("restartCount") for container in containers)
+
+
+def _instant(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None

@@ -207,7 +207,14 @@ def test_which_instances_there_are(policy, key, names, kube, expected):
 def test_pods_say_what_series_cannot(policy):
     made = policy(endpoint="http://{pod_ip}:8000", signals=RATE)
     kube = KubeView(
-        pods=Known((pod("a", terminating=True, ready=False), pod("b", ip=None), pod("c", ip="fd00::1"))), selected=True
+        pods=Known(
+            (
+                pod("a", terminating=True, ready=False, created_at=0.5, ready_at=2.0),
+                pod("b", ip=None),
+                pod("c", ip="fd00::1"),
+            )
+        ),
+        selected=True,
     )
     a, b, c = instances_of(made, wants_of(made, None), PolicyMetrics(), kube, AT)
     assert (a.endpoint, a.ready, a.terminating, a.uid, a.started_at) == (
@@ -217,6 +224,7 @@ def test_pods_say_what_series_cannot(policy):
         "u-a",
         1.0,
     )
+    assert (a.created_at, a.ready_at) == (0.5, 2.0)
     assert b.endpoint is None
     assert c.endpoint == "http://[fd00::1]:8000"
 

@@ -178,6 +178,48 @@ def test_pods_are_read(policy):
     assert problems == []
 
 
+SINCE = {"lastTransitionTime": "2026-01-01T00:03:00Z"}
+RUNNING = {"containerStatuses": [{"name": "model", "restartCount": 0}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "ready_at"),
+    [
+        pytest.param(
+            {"conditions": [{"type": "Ready", "status": "True", **SINCE}], **RUNNING}, 1767225780.0, id="ready"
+        ),
+        pytest.param({"conditions": [{"type": "Ready", "status": "False", **SINCE}], **RUNNING}, None, id="not ready"),
+        pytest.param({"conditions": [{"type": "PodScheduled", "status": "True", **SINCE}]}, None, id="only scheduled"),
+        pytest.param(
+            {"conditions": [{"type": "Ready", "status": "True"}]}, None, id="the server does not say since when"
+        ),
+        pytest.param(
+            {
+                "conditions": [{"type": "Ready", "status": "True", **SINCE}],
+                "containerStatuses": [{"name": "model", "restartCount": 1}],
+            },
+            None,
+            id="crashed and became ready again",
+        ),
+        pytest.param(
+            {
+                "conditions": [{"type": "Ready", "status": "True", **SINCE}],
+                **RUNNING,
+                "initContainerStatuses": [{"name": "sidecar", "restartCount": 2}],
+            },
+            None,
+            id="its sidecar crashed",
+        ),
+        pytest.param({}, None, id="no status"),
+    ],
+)
+def test_how_long_a_pod_took_to_warm_up(policy, status, ready_at):
+    made = policy(scaling=SCALING)
+    item = {"metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status}
+    (pod,) = read(made, answers={PODS: {"items": [item]}})[1][made.key].pods.value
+    assert (pod.created_at, pod.ready_at) == (1767225600.0, ready_at)
+
+
 def test_calls_are_shared_by_policies(policy):
     policies = [policy(f"p{i}", scaling={**SCALING, "hpa": f"h{i}"}) for i in range(10)]
     kube, views, _ = read(*policies)
