@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from controller.decide import concurrency, demand, rails, routing, scaling, slo
+from controller.decide import concurrency, demand, knee_utilisation, rails, routing, scaling, slo
 from controller.decide.floors import demand as demand_floor
 from controller.decide.floors import schedule as schedule_floor
 from controller.decide.floors.floor import highest
@@ -16,7 +16,7 @@ from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds, Wish
 from controller.decide.slo import ServiceLevel
-from controller.model.memory import LimiterMemory, Memory, frozen
+from controller.model.memory import LimiterMemory, Memory, UtilisationEvidence, frozen
 from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Scaling
@@ -44,7 +44,9 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
     fleet = members(service, memory, standing)
     ranking = routing.rank(policy, service, fleet, standing, memory)
     level = slo.measure(policy.spec.slo, service, ranking.suspects)
-    now = _remember(policy, service, memory, level)
+    now = replace(
+        _remember(policy, service, memory, level), fullness=_fullness(policy, service, memory, ranking.suspects)
+    )
 
     endpoints, unsafe = rails.ranking(ranking.endpoints)
     limit, limiter = _limit(policy, service, now, memory, level)
@@ -107,6 +109,16 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
     )
 
 
+def _fullness(
+    policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, suspects: frozenset[str]
+) -> UtilisationEvidence | None:
+    if policy.spec.scaling is None:
+        return None
+    slots = None if policy.spec.concurrency is None else policy.spec.concurrency.perInstance
+    seen = knee_utilisation.samples(service, slots, suspects)
+    return knee_utilisation.learn(memory.fullness, seen, policy.spec.slo.latency, service.at)
+
+
 def _limit(
     policy: LoadPolicy, service: ServiceSnapshot, now: Memory, before: Memory, level: ServiceLevel
 ) -> tuple[Proposed | None, LimiterMemory | None]:
@@ -161,7 +173,7 @@ def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Mem
     pressure = demand.pressure(service, level, concurrency.standing_limit(service, now), slots) if lasts else None
     ready, scale = count_ready(service), service.scale.value if isinstance(service.scale, Known) else None
     coming = 0 if ready is None or scale is None else max(scale.spec_replicas, scale.status_replicas) - ready
-    asked = demand_floor.ask(rules, service, now.arrivals, now.instances)
+    asked = demand_floor.ask(rules, service, now.arrivals, now.instances, knee_utilisation.estimate(now.fullness))
     return Wish(
         pressure,
         0.0 if now.calm_since is None else service.at - now.calm_since,

@@ -74,6 +74,20 @@ class Arrivals:
 
 
 @dataclass(frozen=True, slots=True)
+class UtilisationEvidence:
+    """At which utilisations of an instance the SLO held or broke, one entry per bin of equal width from 0.
+
+    Args:
+        held: seconds for which it held, faded with time; likewise `broken`.
+        at: when it was last brought up to date.
+    """
+
+    held: tuple[float, ...]
+    broken: tuple[float, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class LimiterMemory:
     """What the adaptive limit remembers between its updates. Losing it costs a few careful updates, never a jump.
 
@@ -136,6 +150,7 @@ class Memory:
         pressure_since: since when demand asks for more replicas without a break.
         calm_since: since when fresh data say that nothing is wrong, without a break.
         arrivals: the fleet's request rate, for the floor from demand.
+        fullness: how full a replica was while the SLO held or broke.
         moves: relative change of each weight at the last publish, by instance.
         swing: share of all weight that goes to and fro per tick, smoothed.
         gain: share of the way to its target that a weight goes per tick, lowered while weights swing.
@@ -157,6 +172,7 @@ class Memory:
     pressure_since: float | None = None
     calm_since: float | None = None
     arrivals: Arrivals | None = None
+    fullness: UtilisationEvidence | None = None
     moves: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     swing: float = 0.0
     gain: float = 1.0

@@ -254,8 +254,8 @@ class Schedule(Section):
 class Demand(Section):
     """A least minReplicas from what arrives and waits: (arrivals + backlog ÷ drain) ÷ capacity of one replica."""
 
-    utilisation: Annotated[Ratio, Field(ge=0.05)] = Field(
-        0.8, description="Share of a replica's capacity to plan for.", validate_default=False
+    utilisation: Annotated[Ratio, Field(ge=0.05)] | None = Field(
+        None, description="Share of a replica's capacity to plan for; default: the highest at which the SLO held."
     )
     drain: Positive = Field(60.0, description="Time in which a backlog should be served.", validate_default=False)
 

@@ -15,9 +15,10 @@ from math import ceil, exp, fsum, isfinite
 
 from controller.decide.facts import rate_of
 from controller.decide.floors.floor import Floor
+from controller.decide.knee_utilisation import UtilisationKnee
 from controller.model.memory import Arrivals, InstanceMemory
 from controller.model.snapshot import Known, ServiceSnapshot, Unknown
-from controller.policy.schema import Demand, Scaling
+from controller.policy.schema import Scaling
 
 LEVEL_SECONDS = 60.0
 TREND_SECONDS = 240.0
@@ -62,11 +63,14 @@ def observe(service: ServiceSnapshot, before: Arrivals | None) -> Arrivals | Non
 
 
 def ask(
-    rules: Scaling, service: ServiceSnapshot, arrivals: Arrivals | None, instances: Mapping[str, InstanceMemory]
+    rules: Scaling,
+    service: ServiceSnapshot,
+    arrivals: Arrivals | None,
+    instances: Mapping[str, InstanceMemory],
+    knee: UtilisationKnee,
 ) -> Asked:
-    """The floor that demand asks for, if the policy wants one."""
-    section = rules.demand
-    if section is None:
+    """The floor that demand asks for, if the policy wants one. `knee`: how full a replica may be, where it does not say."""
+    if rules.demand is None:
         return Asked(None)
     _, doubt = _arriving(service)
     known = [m.capacity for m in instances.values() if m.capacity is not None and m.capacity > 0.0]
@@ -74,21 +78,25 @@ def ask(
         return Asked(None, "no capacity is known yet")
     if arrivals is None:
         return Asked(None, doubt or "no request rate is known yet")
-    return Asked(_floor(section, rules.warmUp, service, arrivals, fsum(known) / len(known)), doubt)
+    return Asked(_floor(rules, service, arrivals, fsum(known) / len(known), knee), doubt)
 
 
 def _floor(
-    section: Demand, warm_up_seconds: float, service: ServiceSnapshot, arrivals: Arrivals, capacity: float
+    rules: Scaling, service: ServiceSnapshot, arrivals: Arrivals, capacity: float, knee: UtilisationKnee
 ) -> Floor:
+    section = rules.demand
+    assert section is not None  # noqa: S101  asked for by the caller
+    warm_up_seconds = rules.warmUp
     ahead = arrivals.rate + max(arrivals.trend, 0.0) * warm_up_seconds
     waiting = _backlog(service)
     load = ahead + NOISE_MARGIN * arrivals.noise + waiting / section.drain
-    per_replica = capacity * section.utilisation
+    per_replica = capacity * (knee.utilisation if section.utilisation is None else section.utilisation)
     replicas = ceil(min(load / per_replica, MOST)) if per_replica > 0.0 else 0
+    full = "" if section.utilisation is not None else f" at {knee.utilisation:.0%} full ({knee.why})"
     words = f"{arrivals.rate:.3g}/s arrive"
     if load > 1.01 * arrivals.rate:
         words += f", {load:.3g}/s with trend, noise and {waiting} waiting"
-    return Floor(replicas, f"{words}; one replica serves {per_replica:.3g}/s: {replicas} needed")
+    return Floor(replicas, f"{words}; one replica serves {per_replica:.3g}/s{full}: {replicas} needed")
 
 
 def _arriving(service: ServiceSnapshot) -> tuple[float | None, str]:
