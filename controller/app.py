@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -18,10 +19,12 @@ from redis import Redis
 from structlog.typing import FilteringBoundLogger
 
 from controller.act.actor import Actor
+from controller.act.limit import LimitWriter
 from controller.clients.kube import KubeApi
 from controller.clients.redis import connect as connect_redis
 from controller.deadline import Deadline
 from controller.errors import ConfigError
+from controller.inner import InnerLoop, concerns
 from controller.journal.file import Journal
 from controller.journal.record import decision_record
 from controller.lead.fence import Leader
@@ -29,12 +32,14 @@ from controller.lead.lease import LeaseLeader
 from controller.lead.solo import Solo
 from controller.loop import Loop
 from controller.model.tick import TickReport
+from controller.observe.counters import read_counters
 from controller.observe.gather import Observer
 from controller.policy.schema import LoadPolicy
 from controller.policy.store import PolicyStore
 from controller.report.explainer import Explainer
 from controller.report.health import Health
 from controller.report.http import HttpServer
+from controller.report.inner import InnerExplainer
 from controller.report.metrics import Metrics
 from controller.schedule import Clockwork
 from controller.settings import Settings
@@ -47,6 +52,9 @@ TICK_SHARE = 0.9
 
 REDIS_SHARE = 0.25
 """One Redis command may take this share of the interval."""
+
+INNER_SECONDS, INNER_TURN_SECONDS, INNER_REDIS_SECONDS = 1.0, 0.8, 0.25
+"""How often the limit's inner loop turns; a turn ends within the second, one Redis command within the third."""
 
 DUE_SLACK_SECONDS = 0.5
 """A policy is due this much before its interval is over: a tick that starts a little early must not skip it."""
@@ -64,6 +72,7 @@ class App:
     metrics: Metrics
     health: Health
     log: FilteringBoundLogger
+    inner: InnerLoop | None = None
     clockwork: Clockwork | None = None
     _ticked_at: dict[str, float] = field(default_factory=dict)
     _faults_told: str = ""
@@ -100,6 +109,9 @@ class App:
         )
         self.loop.leader.start()
         self.clockwork = Clockwork(self.tick, shortest_interval(self.store.policies), self._missed)
+        if self.inner:
+            self.clockwork.beside(self.turn, INNER_SECONDS, self._missed_turn)
+            self.clockwork.wake(on=any(map(concerns, self.store.policies)))
         self.clockwork.start()
         stop.wait()
         self.clockwork.stop()
@@ -118,6 +130,11 @@ class App:
             self.loop.tick(due, Deadline(started + TICK_SHARE * interval))
         self._tell_lead()
         self.metrics.duration.observe(time.monotonic() - started)
+
+    def turn(self) -> None:
+        """One turn of the inner loop, over the policies that are in force."""
+        if self.inner:
+            self.inner.turn(self.store.policies, Deadline.after(INNER_TURN_SECONDS))
 
     def _due(self, policy: LoadPolicy, now: float) -> bool:
         if now - self._ticked_at.get(policy.key, -float("inf")) < policy.spec.interval - DUE_SLACK_SECONDS:
@@ -140,6 +157,7 @@ class App:
             self.health.interval_seconds = interval = shortest_interval(state.policies)
             if self.clockwork:
                 self.clockwork.set_interval(interval)
+                self.clockwork.wake(on=any(map(concerns, state.policies)))
         self._faults_told = told
 
     def _tell_lead(self) -> None:
@@ -152,6 +170,10 @@ class App:
     def _missed(self, reason: str) -> None:
         self.metrics.missed.inc()
         self.log.error("tick missed", message=reason)
+
+    def _missed_turn(self, reason: str) -> None:
+        self.metrics.turns_missed.inc()
+        self.log.debug("turn missed", message=reason)
 
 
 @contextlib.contextmanager
@@ -191,7 +213,18 @@ def build(settings: Settings, *, dry_run: bool, election: bool = True) -> Iterat
             keep=journal.write if journal else None,
         )
         loop = Loop(observer, actor, leader, explainer)
-        yield App(settings, store, kube, redis, loop, metrics, health, log)
+        inner = None if dry_run else _inner(settings, leader, InnerExplainer(log, metrics), closing)
+        if inner:
+            loop.told = inner.hear
+        yield App(settings, store, kube, redis, loop, metrics, health, log, inner)
+
+
+def _inner(settings: Settings, leader: Leader, explain: InnerExplainer, closing: contextlib.ExitStack) -> InnerLoop:
+    """The inner loop, with a connection of its own: what the outer one waits for must not keep it waiting."""
+    patience = min(settings.redis_timeout_seconds, INNER_REDIS_SECONDS)
+    redis = connect_redis(replace(settings, redis_timeout_seconds=patience), text=False)
+    closing.callback(redis.close)
+    return InnerLoop(partial(read_counters, redis), LimitWriter(redis), leader.fence, explain, time.monotonic)
 
 
 def _leader(settings: Settings, kube: KubeApi | None) -> Leader:

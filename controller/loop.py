@@ -69,12 +69,16 @@ class Loop:
     leader: Leads
     explainer: Explains
     now: Callable[[], float] = time.time
+    told: Callable[[Sequence[LoadPolicy], Snapshot], None] | None = None
+    """Told what each tick sees: the inner loop listens (controller/inner.py)."""
     memories: dict[str, Memory] = field(default_factory=dict)
 
     def tick(self, policies: Sequence[LoadPolicy], deadline: Deadline) -> TickReport:
         """Observe once for all policies, decide for each alone, act on what may be acted on, and explain."""
         at = self.now()
         snapshot = self.observer.observe(policies, at, _share(deadline, OBSERVE_SHARE))
+        if self.told is not None:
+            self.told(policies, snapshot)
         planned, bugs = self._decide(policies, snapshot)
         fence = self.leader.fence()
         enforced = [

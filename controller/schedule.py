@@ -15,7 +15,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-JOB = "tick"
+JOB, INNER = "tick", "inner"
 
 
 class Clockwork:
@@ -27,16 +27,30 @@ class Clockwork:
 
     def __init__(self, tick: Callable[[], None], interval_seconds: float, on_missed: Callable[[str], None]) -> None:
         self._on_missed = on_missed
+        self._on_inner_missed = on_missed
         self._interval_seconds = interval_seconds
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(1)},
+            # A thread each: a tick that hangs never costs the inner loop a turn.
+            executors={"default": ThreadPoolExecutor(1), INNER: ThreadPoolExecutor(1)},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         self._scheduler.add_listener(self._missed, EVENT_JOB_ERROR | EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED)
         self._scheduler.add_job(
             tick, IntervalTrigger(seconds=interval_seconds, timezone=UTC), id=JOB, next_run_time=datetime.now(UTC)
         )
+
+    def beside(self, turn: Callable[[], None], every_seconds: float, on_missed: Callable[[str], None]) -> None:
+        """Another job beside the tick, in a thread of its own, asleep until `wake`. Before `start`."""
+        self._on_inner_missed = on_missed
+        trigger = IntervalTrigger(seconds=every_seconds, timezone=UTC)
+        self._scheduler.add_job(turn, trigger, id=INNER, executor=INNER, next_run_time=None)
+
+    def wake(self, *, on: bool) -> None:
+        """Whether the job beside the tick runs."""
+        job = self._scheduler.get_job(INNER)
+        if job is not None and on != (job.next_run_time is not None):
+            job.resume() if on else job.pause()
 
     def start(self) -> None:
         """Begin; the first tick runs now, in another thread."""
@@ -53,7 +67,8 @@ class Clockwork:
         self._scheduler.shutdown(wait=True)
 
     def _missed(self, event: Any) -> None:
+        what, tell = ("a turn", self._on_inner_missed) if event.job_id == INNER else ("a tick", self._on_missed)
         if isinstance(event, JobExecutionEvent) and event.exception is not None:
-            self._on_missed(f"a tick raised {event.exception!r}")
+            tell(f"{what} raised {event.exception!r}")
         else:
-            self._on_missed("a tick did not start: the one before it was still running")
+            tell(f"{what} did not start: the one before it was still running")

@@ -41,6 +41,11 @@ class Keys:
         return self._key("limit")
 
     @property
+    def limiter(self) -> str:
+        """String: why the inner loop set the limit that stands. While it lives, the limit is the inner loop's alone."""
+        return self._key("limiter")
+
+    @property
     def fence(self) -> str:
         """Hash `epoch`, `seq`: the newest publish that was accepted; never expires, so an older one is refused for ever."""
         return self._key("fence")
@@ -86,7 +91,9 @@ class QueueKeys:
 
     @property
     def counters(self) -> str:
-        """Hash: exact counters; `trimtab.queue.Counters` reads them."""
+        """Hash: exact counters; `trimtab.queue.Counters` reads them. Its field `default_limit` is the controller's: what
+        holds once the limit has expired.
+        """
         return f"{self.prefix}:counters"
 
     @property

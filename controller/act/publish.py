@@ -54,12 +54,17 @@ class Publisher:
 
     def _send(self, policy: str, publish: Publish, *, seq: int, at: float, fence: Fence) -> tuple[str, int, int]:
         keys = Keys(policy)
-        limit = "" if publish.limit is None else str(publish.limit)
-        arguments: list[Any] = [fence.epoch, seq, round(publish.valid_for_seconds * 1000), keys.changed, limit]
+        limit = "" if publish.limit is None or publish.limit_carried else str(publish.limit)
+        names = [keys.ranking, keys.weights, keys.limit, keys.fence, keys.limiter]
+        default = ""
+        if publish.queue is not None and publish.default_limit is not None:
+            default = str(publish.default_limit)
+            names.append(keys.queue(publish.queue).counters)
+        arguments: list[Any] = [fence.epoch, seq, round(publish.valid_for_seconds * 1000), keys.changed, limit, default]
         arguments += _ranking(policy, publish, seq, at)
         try:
             with redis_errors():
-                reply: Any = self._script(keys=[keys.ranking, keys.weights, keys.limit, keys.fence], args=arguments)
+                reply: Any = self._script(keys=names, args=arguments)
         except DependencyError as error:
             _explain(error, keys)
         return str(reply[0]), int(reply[1]), int(reply[2])

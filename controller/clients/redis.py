@@ -44,8 +44,8 @@ class PasswordFile(CredentialProvider):
         return (self._username, password) if self._username else (password,)
 
 
-def connect(settings: Settings) -> redis.Redis:
-    """A client; nothing is sent yet. Replies are text, in RESP3's shapes. Safe to share between threads.
+def connect(settings: Settings, *, text: bool = True) -> redis.Redis:
+    """A client; nothing is sent yet. Replies are text (or bytes), in RESP3's shapes. Safe to share between threads.
 
     Raises:
         ConfigError: the password file or the CA file cannot be read, or the URL has an option that redis-py does not know.
@@ -55,7 +55,7 @@ def connect(settings: Settings) -> redis.Redis:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "max_connections": MAX_CONNECTIONS,
-        "decode_responses": True,
+        "decode_responses": text,
         "legacy_responses": False,
         "health_check_interval": 0,  # a health check nests its own retries into those of the command
         "retry": Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),

@@ -49,7 +49,7 @@ def propose(
     count = memory.ready_instances if ready is None else ready
     if count is None:
         return None if before is None else Proposed(FIELD, before, before)
-    base = min(max(rules.perInstance * count, rules.min), rules.max)
+    base = default(rules, count)
     why = f"{rules.perInstance} x {count} ready instances"
     if before is None:
         return Proposed(FIELD, None, base, why)
@@ -101,6 +101,20 @@ def adapt(
     )
     held = why if limit == before and after.missed else ""
     return Proposed(FIELD, before, limit, why, held), after
+
+
+def default(rules: Concurrency, ready: int) -> int:
+    """What so many ready instances hold, inside the policy's range: also what the queue goes back to without a controller."""
+    return min(max(rules.perInstance * ready, rules.min), rules.max)
+
+
+def carried(service: ServiceSnapshot, memory: Memory) -> Proposed | None:
+    """The limit while it is the inner loop's: told on, not set. None while it is not."""
+    found = service.published.value if isinstance(service.published, Known) else None
+    if found is None or found.limit is None or found.limit_reason is None:
+        return None
+    before = found.limit if memory.limit is None else memory.limit
+    return Proposed(FIELD, before, found.limit, f"inner loop: {found.limit_reason}")
 
 
 def standing_limit(service: ServiceSnapshot, memory: Memory) -> int | None:

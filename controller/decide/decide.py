@@ -55,7 +55,7 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
     plan = Plan(
         policy=policy.key,
         at=service.at,
-        publish=_publish(policy, endpoints, limit, panic=ranking.panic),
+        publish=_publish(policy, service, now, endpoints, limit, panic=ranking.panic),
         hpa=hpa,
         changes=(*_present(limit.change() if limit else None), *(ranking.changes if endpoints else ()), *hpa_changes),
         holds=(*_present(limit.hold() if limit else None, unsafe), *ranking.holds, *hpa_holds),
@@ -126,6 +126,8 @@ def _limit(
     if rules is None:
         return None, None
     ready, limiter = count_ready(service), None
+    if rules.adaptive and (carried := concurrency.carried(service, before)) is not None:
+        return carried, None
     if rules.adaptive:
         proposed, limiter = concurrency.adapt(
             rules,
@@ -196,13 +198,29 @@ def _target_changes(safe: Bounds) -> tuple[Change, ...]:
 
 
 def _publish(
-    policy: LoadPolicy, endpoints: tuple[RankedEndpoint, ...] | None, limit: Proposed | None, *, panic: bool
+    policy: LoadPolicy,
+    service: ServiceSnapshot,
+    memory: Memory,
+    endpoints: tuple[RankedEndpoint, ...] | None,
+    limit: Proposed | None,
+    *,
+    panic: bool,
 ) -> Publish | None:
     spec = policy.spec
     if spec.routing is None and spec.concurrency is None:
         return None
     valid_for = VALID_FOR_SECONDS if spec.routing is None else spec.routing.validFor
-    return Publish(endpoints, None if limit is None else limit.after, panic, valid_for)
+    rules, ready = spec.concurrency, count_ready(service)
+    ready = memory.ready_instances if ready is None else ready
+    return Publish(
+        endpoints,
+        None if limit is None else limit.after,
+        panic,
+        valid_for,
+        limit_carried=rules is not None and rules.adaptive and concurrency.carried(service, memory) is not None,
+        default_limit=None if rules is None or ready is None else concurrency.default(rules, ready),
+        queue=None if rules is None else rules.queue,
+    )
 
 
 def _since(since: float | None, at: float, *, on: bool) -> float | None:

@@ -40,12 +40,17 @@ class Publish:
 
     `limit` None means that the policy has no `concurrency` section, or that nothing is known to set it from.
     `endpoints` None means that the policy has no `routing` section, or that the last ranking must stand.
+    `limit_carried`: the limit is the inner loop's; it is told to readers of the ranking, and not written.
+    `default_limit` is what the queue named `queue` goes back to when the limit has expired.
     """
 
     endpoints: tuple[RankedEndpoint, ...] | None
     limit: int | None
     panic: bool
     valid_for_seconds: float
+    limit_carried: bool = False
+    default_limit: int | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ class Published:
     weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """By instance name."""
     published_at: float = 0.0
+    limit_reason: str | None = None
+    """Why the inner loop set the limit; None while the limit is not the inner loop's."""
 
 
 @dataclass(frozen=True, slots=True)

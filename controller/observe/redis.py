@@ -41,6 +41,7 @@ def read_redis(client: redis.Redis, policies: Sequence[LoadPolicy]) -> tuple[dic
         pipeline.get(keys.ranking)
         pipeline.get(keys.limit)
         pipeline.hgetall(keys.fence)
+        pipeline.get(keys.limiter)
         if policy.spec.concurrency is not None:
             queue = keys.queue(policy.spec.concurrency.queue)
             pipeline.zcard(queue.waiting)
@@ -53,7 +54,7 @@ def read_redis(client: redis.Redis, policies: Sequence[LoadPolicy]) -> tuple[dic
     problems: list[str] = []
     views = {}
     for policy in policies:
-        published = _published(policy.key, next(replies), next(replies), next(replies), problems)
+        published = _published(policy.key, *(next(replies) for _ in range(4)), problems=problems)
         if policy.spec.concurrency is None:
             views[policy.key] = RedisView(published)
         else:
@@ -61,8 +62,10 @@ def read_redis(client: redis.Redis, policies: Sequence[LoadPolicy]) -> tuple[dic
     return views, list(dict.fromkeys(problems))
 
 
-def _published(policy: str, ranking: Any, limit: Any, fence: Any, problems: list[str]) -> Reading[Published | None]:
-    for key, reply in (("ranking", ranking), ("limit", limit), ("fence", fence)):
+def _published(
+    policy: str, ranking: Any, limit: Any, fence: Any, limiter: Any, *, problems: list[str]
+) -> Reading[Published | None]:
+    for key, reply in (("ranking", ranking), ("limit", limit), ("fence", fence), ("limiter", limiter)):
         if isinstance(reply, Exception):
             return _refused(f"policy {policy}: {key}", reply, problems)
     if not fence and ranking is None and limit is None:
@@ -78,6 +81,7 @@ def _published(policy: str, ranking: Any, limit: Any, fence: Any, problems: list
             limit=_limit(policy, limit, problems),
             weights=frozen(_weights(policy, ranking, problems)),
             published_at=_published_at(ranking),
+            limit_reason=limiter,
         )
     )
 

@@ -12,7 +12,7 @@ from controller.model.snapshot import HpaView, Known, ServiceSnapshot
 from trimtab import __version__
 
 TICK_RESULTS = ("ok", "held", "failed")
-ACTUATORS = ("publish", "hpa")
+ACTUATORS = ("publish", "hpa", "limit")
 FRESHNESS = ("fresh", "stale", "absent", "invalid")
 SYSTEMS = ("Prometheus", "Redis", "Kubernetes")
 
@@ -28,6 +28,11 @@ class Metrics:
         self.leader = Gauge("trimtab_leader", "1 while this replica may act.", registry=registry)
         self.ticks = Counter("trimtab_ticks", "Ticks by how they ended.", ["result"], registry=registry)
         self.missed = Counter("trimtab_ticks_missed", "Ticks that did not start in time.", registry=registry)
+        self.turns_missed = Counter(
+            "trimtab_limiter_turns_missed",
+            "Turns of the limit's inner loop that did not start in time.",
+            registry=registry,
+        )
         self.duration = Histogram(
             "trimtab_tick_duration_seconds",
             "Time for one tick.",

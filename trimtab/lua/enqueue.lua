@@ -72,7 +72,7 @@ if #waiting > 0 then
   end
   call('HINCRBY', KEYS[4], 'arrivals', #waiting / 2)
   if call('LLEN', KEYS[6]) == 0 then
-    local limit = tonumber(call('GET', KEYS[5]) or ARGV[1])
+    local limit = tonumber(call('GET', KEYS[5]) or call('HGET', KEYS[4], 'default_limit') or ARGV[1])
     if not limit or limit < 0 then
       limit = tonumber(ARGV[1])
     end

@@ -2,7 +2,7 @@
 -- ARGV: default_limit. Reply: {now_ms, limit, waiting, delayed, leases, dead, oldest_us (0: none waits), counter, value, ...}
 local time = redis.call('TIME')
 local default_limit = tonumber(ARGV[1])
-local limit = tonumber(redis.call('GET', KEYS[5]) or default_limit) or default_limit
+local limit = tonumber(redis.call('GET', KEYS[5]) or redis.call('HGET', KEYS[4], 'default_limit') or default_limit) or default_limit
 if limit < 0 then
   limit = default_limit
 end

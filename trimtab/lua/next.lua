@@ -151,7 +151,7 @@ if sweep then
   end
 end
 
-local limit = tonumber(call('GET', keys[5]) or argv[3])
+local limit = tonumber(call('GET', keys[5]) or call('HGET', keys[4], 'default_limit') or argv[3])
 if not limit or limit < 0 then
   limit = tonumber(argv[3])
 end

@@ -1,7 +1,7 @@
 -- Wake one waiting worker if there is work and room; it wakes the next. KEYS: the 13 keys of docs/queue.md, in that order.
 -- ARGV: default_limit. For whoever changes the limit. Reply: 1 woken, 0 no reason to.
 local default_limit = tonumber(ARGV[1])
-local limit = tonumber(redis.call('GET', KEYS[5]) or default_limit) or default_limit
+local limit = tonumber(redis.call('GET', KEYS[5]) or redis.call('HGET', KEYS[4], 'default_limit') or default_limit) or default_limit
 if limit < 0 then
   limit = default_limit
 end

@@ -44,7 +44,7 @@ def tick(
         period_seconds: how long the limit must stand before its effect can be read.
     """
     serving = [i for i in service.instances if i.ready is not False and not i.terminating]
-    in_flight, memory = _in_flight(service, serving), _memory(serving)
+    in_flight, memory = _in_flight(service, serving), fullest_memory(serving)
     moved = ready is not None and state.ready is not None and ready != state.ready
     scarce = memory is not None and memory >= SCARCE and state.memory_cuts < MEMORY_CUTS
     since = service.at if state.since is None else state.since
@@ -73,6 +73,7 @@ def _total(serving: list[Instance], signal: Signal) -> float | None:
     return fsum(known) if known and len(known) == len(values) else None
 
 
-def _memory(serving: list[Instance]) -> float | None:
+def fullest_memory(serving: list[Instance]) -> float | None:
+    """Of the fullest instance, ratio of its limit; None when none says."""
     known = [v for i in serving if (v := fresh_value(i.signal(Signal.MEMORY))) is not None]
     return max(known, default=None)

@@ -6,7 +6,7 @@ from decide_world import NOTHING, change, hold, instance, policy, published, que
 from controller.decide.decide import decide
 from controller.model.memory import Memory
 from controller.model.sample import Absent, Signal, Stale
-from controller.model.snapshot import Unknown
+from controller.model.snapshot import Known, Published, Unknown
 
 LIMITED = policy(concurrency={"perInstance": 5, "min": 2, "max": 30})
 FOUR = [instance(n) for n in "abcd"]
@@ -194,3 +194,42 @@ def test_adaptive_cuts_at_once_when_memory_is_scarce():
 
 def test_without_a_limit_and_without_instances_adaptive_sets_none():
     assert tick([], NOTHING, policy=ADAPTIVE, instances_complete=False)[0].publish.limit is None
+
+
+FOUND = policy(concurrency={"perInstance": 5, "min": 2, "max": 30, "adaptive": True})
+
+
+def held_by_the_inner_loop(limit):
+    return Known(Published(1, 1, limit, limit_reason="knee 15"))
+
+
+def test_the_inner_loops_limit_is_told_on_and_not_set():
+    plan, memory = tick(SLOW, standing(20), policy=FOUND, published=held_by_the_inner_loop(17))
+    assert (plan.publish.limit, plan.publish.limit_carried) == (17, True)
+    assert (change(plan, "limit").before, change(plan, "limit").after) == (20, 17)
+    assert change(plan, "limit").reason == "inner loop: knee 15"
+    assert memory.limit == 17
+    plan, _ = tick(FOUR, memory, at=1015.0, policy=FOUND, published=held_by_the_inner_loop(17))
+    assert change(plan, "limit") is None
+
+
+def test_when_the_inner_loop_falls_silent_the_outer_one_goes_on_from_what_stands():
+    _, memory = tick(FOUR, standing(20), policy=FOUND, published=held_by_the_inner_loop(17))
+    plan, _ = tick(FOUR, memory, at=1015.0, policy=FOUND, published=published(17))
+    assert (plan.publish.limit, plan.publish.limit_carried) == (17, False)
+
+
+def test_a_policy_that_is_adaptive_no_more_sets_its_own_limit():
+    plan, _ = tick(FOUR, standing(17), published=held_by_the_inner_loop(17))
+    assert (plan.publish.limit, plan.publish.limit_carried) == (18, False)
+
+
+@pytest.mark.parametrize(("instances", "expected"), [(FOUR, 20), (FOUR * 3, 30), ([], None)])
+def test_the_default_is_published_beside_the_limit(instances, expected):
+    plan, _ = tick(instances)
+    assert (plan.publish.default_limit, plan.publish.queue) == (expected, "model_requests")
+
+
+def test_the_default_is_that_of_the_instances_last_known():
+    plan, _ = tick([], standing(17, ready=3), instances_complete=False)
+    assert plan.publish.default_limit == 15

@@ -33,7 +33,7 @@ class FakePipeline:
         if self.store.error:
             raise self.store.error
         self.store.release.wait(30)
-        return [None, None, {}] * (self.commands // 3)
+        return [None, None, {}, None] * (self.commands // 4)
 
 
 class FakeRedis:
