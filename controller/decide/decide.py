@@ -218,7 +218,8 @@ def _publish(
         panic,
         valid_for,
         limit_carried=rules is not None and rules.adaptive and concurrency.carried(service, memory) is not None,
-        default_limit=None if rules is None or ready is None else concurrency.default(rules, ready),
+        # Of a fleet that is gone nothing is left as a default: the one that stands is of when it served.
+        default_limit=concurrency.default(rules, ready) if rules is not None and ready else None,
         queue=None if rules is None else rules.queue,
     )
 

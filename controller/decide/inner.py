@@ -103,7 +103,7 @@ def decide_limit(policy: LoadPolicy, view: LimitView, said: Outlook | None, memo
         queue=concurrency.queue,
         before=standing,
         after=proposed.after,
-        default=round(limits.default(ready)),
+        default=round(limits.default(ready)) if ready else None,
         valid_for_seconds=VALID_FOR_SECONDS if policy.spec.routing is None else policy.spec.routing.validFor,
         why=proposed.held or proposed.reason,
     )
