@@ -70,7 +70,9 @@ if #waiting > 0 then
   if #deadlines > 0 then
     call('ZADD', KEYS[8], unpack(deadlines))
   end
-  call('HINCRBY', KEYS[4], 'arrivals', #waiting / 2)
+  if call('HINCRBY', KEYS[4], 'arrivals', #waiting / 2) == #waiting / 2 then
+    call('HSETNX', KEYS[4], 'since', string.format('%.0f', now_us)) -- the first ever: whoever reads sees that counting began anew
+  end
   if call('LLEN', KEYS[6]) == 0 then
     local limit = tonumber(call('GET', KEYS[5]) or call('HGET', KEYS[4], 'default_limit') or ARGV[1])
     if not limit or limit < 0 then

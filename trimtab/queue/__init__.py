@@ -5,6 +5,7 @@
     Job                 one leased request; what a handler is given
     Reject, Retry       what a handler raises to say what should become of its request
     Counters            the counters that the scripts keep, parsed
+    inspect_command, parse_inspection, between   read them in a pipeline of your own; rates of two readings
 
 Both forms run the same Lua scripts; docs/queue.md documents these for other languages.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.queue.counters import Counters, Inspection
 from trimtab.queue.job import DeadLetter, Job, Reject, Retry, to_json
+from trimtab.queue.meter import Discontinuity, Window, between, inspect_command, parse_inspection
 
 if TYPE_CHECKING:
     from trimtab.queue.asynchronous import AsyncRequestQueue
@@ -25,11 +27,16 @@ __all__ = [
     "AsyncRequestQueue",
     "Counters",
     "DeadLetter",
+    "Discontinuity",
     "Inspection",
     "Job",
     "Reject",
     "RequestQueue",
     "Retry",
+    "Window",
+    "between",
+    "inspect_command",
+    "parse_inspection",
     "to_json",
 ]
 

@@ -66,6 +66,8 @@ class Counters:
     """Sum over the completions of the time since the start."""
     at: float = 0.0
     """Unix time, seconds, up to which the integrals go."""
+    since: float = 0.0
+    """Unix time, seconds, of the first request ever counted: another value means that the counters began anew."""
     extra: int = 0
     """Sum of charged cost - 1 over the leases: slots in use = leases + extra."""
     service: Mapping[int, int] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Counters:
             waited_seconds=number("waited_us") / 1e6,
             service_seconds=number("service_us") / 1e6,
             at=number("at") / 1000,
+            since=number("since") / 1e6,
             service={int(key[len(prefix) :]): int(value) for key, value in text.items() if key.startswith(prefix)},
         )
 
@@ -109,10 +112,12 @@ class Counters:
         return None
 
 
-_WHOLE = (
+MONOTONIC = (
     *("arrivals", "starts", "completions", "failures", "lost", "released", "retries"),
-    *("dead", "requeued", "expired", "refused", "extra"),
+    *("dead", "requeued", "expired", "refused"),
 )
+"""Fields of `Counters` that only grow."""
+_WHOLE = (*MONOTONIC, "extra")
 
 
 def _text(value: bytes | str) -> str:

@@ -12,7 +12,7 @@ import os
 import random
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -254,26 +254,25 @@ def dead_letters(reply: Any) -> list[DeadLetter]:
 
 
 def inspection(reply: Any) -> Inspection:
-    """The reply of `inspect`, with the integrals brought up to its instant: in flight has not changed since `at`."""
+    """The reply of `inspect`, decoded or not, with the integrals brought up to its instant: in flight has not changed since."""
     now, limit, waiting, delayed, leases, dead, oldest_us = (int(value) for value in reply[:7])
-    fields = dict(zip(reply[7::2], reply[8::2], strict=True))
-    counters = Counters.parse(fields)
-    slots = leases + (counters.extra if leases else 0)
+    counters = Counters.parse(dict(zip(reply[7::2], reply[8::2], strict=True)))
+    extra = counters.extra if leases else 0
     if counters.at:
         span = max(0.0, now / 1000 - counters.at)
-        fields[b"inflight_ms"] = repr(1000 * (counters.inflight_seconds + leases * span)).encode()
-        fields[b"extra_ms"] = repr(
-            1000 * (counters.slots_seconds - counters.inflight_seconds + counters.extra * span)
-        ).encode()
-        fields[b"at"] = b"%d" % now
-        counters = Counters.parse(fields)
+        counters = replace(
+            counters,
+            inflight_seconds=counters.inflight_seconds + leases * span,
+            slots_seconds=counters.slots_seconds + (leases + extra) * span,
+            at=now / 1000,
+        )
     return Inspection(
         at=now / 1000,
         limit=limit,
         waiting=waiting,
         delayed=delayed,
         in_flight=leases,
-        slots_in_use=slots,
+        slots_in_use=leases + extra,
         dead=dead,
         oldest_seconds=max(0.0, now / 1000 - oldest_us / 1e6) if oldest_us else 0.0,
         counters=counters,

@@ -10,6 +10,7 @@ import pytest
 from support.redis_lab import RedisServer
 
 from trimtab.contract import Keys
+from trimtab.queue import Window
 from trimtab.queue.protocol import script
 
 pytestmark = pytest.mark.integration
@@ -31,12 +32,15 @@ def own_server(tmp_path):
 def test_python_examples_print_what_they_say(own_server):
     names = {}
     text = "\n".join(blocks("python")).replace("redis://localhost:6379/0", own_server.url)
+    text = text.replace("Redis(decode_responses", f"Redis(port={own_server.port}, decode_responses")
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
             exec(compile(text, "docs/queue.md", "exec"), names)
     finally:
         names["queue"].close()
+        names["redis"].close()
+    assert isinstance(names["window"], Window)
     promised = re.findall(r"print\(.*\)  # (.*)$", text, flags=re.MULTILINE)
     assert len(promised) == 4
     assert [line for line in said.getvalue().splitlines() if line in promised] == promised

@@ -11,6 +11,7 @@ from redis.sentinel import Sentinel
 from support.redis_lab import RedisServer, free_port, until
 
 from trimtab import AsyncRequestQueue, RequestQueue
+from trimtab.queue import inspect_command, parse_inspection
 
 pytestmark = pytest.mark.integration
 
@@ -43,6 +44,17 @@ def test_cluster(cluster):
         one_request(queue)
         client.script_flush()
         one_request(queue)
+    client.close()
+
+
+def test_a_cluster_pipeline_reads_the_counters(cluster):
+    client = RedisCluster(host="127.0.0.1", port=cluster.port)
+    with RequestQueue("models/metered", redis=client) as queue:
+        queue.enqueue(b"x")
+        pipeline = client.pipeline()
+        pipeline.execute_command(*inspect_command("models/metered"))
+        (reply,) = pipeline.execute()
+        assert parse_inspection(reply).waiting == 1
     client.close()
 
 
