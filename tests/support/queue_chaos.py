@@ -13,12 +13,15 @@ from collections import Counter
 from pathlib import Path
 
 from support.redis_lab import Proxy, RedisServer, until
+from support.skew import SKEWS, library, skewed
 
 from trimtab import RequestQueue
 from trimtab.errors import QueueError, QueueUnavailable, RequestDead, RequestExpired
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 FORMS = ("threads", "batch", "asyncio")
+CLOCKS = (None, *SKEWS)
+"""Of the workers, in turn: a true one, and wrong ones where libfaketime is installed."""
 
 
 class Workers:
@@ -28,12 +31,17 @@ class Workers:
         self.arguments = [url, policy, str(lease_seconds), str(job_seconds)]
         self.log = folder / "workers.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.skewed: Counter[str] = Counter()
+        """Workers that were started with a wrong clock, by form."""
 
-    def start(self, form: str = "threads") -> subprocess.Popen[bytes]:
+    def start(self, form: str = "threads", skew: str | None = None) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             script = Path(__file__).with_name("queue_worker.py")
-            process = subprocess.Popen([sys.executable, str(script), form, *self.arguments], stdout=log, stderr=log)
+            command = [sys.executable, str(script), form, *self.arguments]
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=skewed(skew))
         self.processes.append(process)
+        if skew is not None and library() is not None:
+            self.skewed[form] += 1
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -109,7 +117,8 @@ def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str,
     """Break things for `seconds`, then let the queue drain.
 
     Returns:
-        What happened: acknowledged, done, dead, expired, over_limit, samples, lost_leases, dropped_replies, kills, stops, restarts.
+        What happened: acknowledged, done, dead, expired, over_limit, samples, lost_leases, dropped_replies, kills, stops,
+        restarts, and skewed:FORM, the workers of a form that had a wrong clock.
 
     Raises:
         AssertionError: a request did not end.
@@ -124,12 +133,14 @@ def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str,
         queue = stack.enter_context(RequestQueue(policy, redis=server.url, timeout_seconds=20))
         producer = stack.enter_context(RequestQueue(policy, redis=proxy.url, timeout_seconds=20))
         workers = stack.enter_context(Workers(folder, proxy.url, policy, lease_seconds))
-        for form in (*FORMS, "threads"):
-            workers.start(form)
+        # A wrong clock for each form from the start, and a true one.
+        for form, skew in ((FORMS[0], "+1h"), (FORMS[1], "-20s"), (FORMS[2], "-1h"), (FORMS[0], None)):
+            workers.start(form, skew)
         with Watch(queue) as watch:
             thread = threading.Thread(target=produce, args=(producer, stop, acknowledged))
             thread.start()
             try:
+                until(lambda: queue.inspect().counters.completions > 0, timeout_seconds=60)
                 _break(server, proxy, workers, seconds=seconds, lease_seconds=lease_seconds, done=done)
             finally:
                 stop.set()
@@ -145,6 +156,7 @@ def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str,
             "samples": watch.samples,
             "lost_leases": counters.lost,
             "dropped_replies": proxy.dropped,
+            **{f"skewed:{form}": workers.skewed[form] for form in FORMS},
             **{name: done[name] for name in ("done", "dead", "expired", "unfinished", "kills", "stops", "restarts")},
         }
 
@@ -161,7 +173,7 @@ def _break(server, proxy, workers, *, seconds, lease_seconds, done) -> None:
             proxy.drop_replies(3)
         elif fault == "kill":
             workers.kill(random.choice(workers.processes))
-            workers.start(random.choice(FORMS))
+            workers.start(random.choice(FORMS), random.choice(CLOCKS))
             done["kills"] += 1
         elif fault == "stop":
             process = random.choice(workers.processes)

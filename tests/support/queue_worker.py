@@ -21,19 +21,21 @@ options = {
 WHO = str(os.getpid()).encode()
 
 
-def pause():
+def pause(job):
+    if job.payload.startswith(b"for "):  # so many seconds
+        return float(job.payload[4:])
     return float(job_seconds) * random.uniform(0.5, 1.5)
 
 
 def handler(job):
-    time.sleep(pause())
+    time.sleep(pause(job))
     if job.payload == b"fails at first" and job.attempt == 1:
         raise RuntimeError("as agreed")
     return WHO
 
 
 async def async_handler(job):
-    await asyncio.sleep(pause())
+    await asyncio.sleep(pause(job))
     if job.payload == b"fails at first" and job.attempt == 1:
         raise RuntimeError("as agreed")
     return WHO
