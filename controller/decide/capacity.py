@@ -13,6 +13,7 @@ from statistics import median
 
 from controller.decide.facts import LEAST_UTILISATION, Facts
 from controller.decide.members import Member
+from controller.decide.slo import LARGEST
 from controller.model.memory import InstanceMemory
 
 ERROR_PENALTY = 1.0
@@ -145,11 +146,16 @@ def _spread(known: list[InstanceMemory], middle: float) -> float:
     """Relative variance between the instances beyond what noise explains; at least a trace, to divide by."""
     if len(known) < 2:
         return 1.0
-    far = fsum(((m.capacity or 0.0) / middle - 1.0) ** 2 for m in known) / (len(known) - 1)
+    far = fsum((_ratio(m, middle) - 1.0) ** 2 for m in known) / (len(known) - 1)
     return max(far - fsum(_noise(m, middle) for m in known) / len(known), 1e-6)
 
 
 def _noise(m: InstanceMemory, middle: float) -> float:
     """Relative variance of one estimate: a mean of n service times that spread as widely as they are long."""
-    ratio = (m.capacity or 0.0) / middle
+    ratio = _ratio(m, middle)
     return 0.0 if m.samples is None else ratio * ratio / max(m.samples, LEAST_SAMPLES)
+
+
+def _ratio(m: InstanceMemory, middle: float) -> float:
+    """Its capacity in units of the fleet's; cut, so that squares of absurd samples stay finite."""
+    return min((m.capacity or 0.0) / middle, LARGEST)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from controller.decide import concurrency, demand, knee_utilisation, rails, routing, scaling, slo
+from controller.decide import concurrency, demand, knee_utilisation, rails, routing, scaling, slo, warmup
 from controller.decide.floors import demand as demand_floor
 from controller.decide.floors import schedule as schedule_floor
 from controller.decide.floors.floor import highest
@@ -91,6 +91,7 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         pressure_since=_since(memory.pressure_since, at, on=pressed),
         calm_since=_since(memory.calm_since, at, on=calm),
         arrivals=demand_floor.observe(service, memory.arrivals),
+        warmups=warmup.observe(service, memory.warmups),
     )
     if not isinstance(service.hpa, Known) or service.hpa.value is None:
         return updated
@@ -173,14 +174,14 @@ def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Mem
     slots = None if concurrent is None else concurrent.perInstance
     lasts = _lasts(now.pressure_since, service.at, policy.spec.interval)
     pressure = demand.pressure(service, level, concurrency.standing_limit(service, now), slots) if lasts else None
-    ready, scale = count_ready(service), service.scale.value if isinstance(service.scale, Known) else None
-    coming = 0 if ready is None or scale is None else max(scale.spec_replicas, scale.status_replicas) - ready
-    asked = demand_floor.ask(rules, service, now.arrivals, now.instances, knee_utilisation.estimate(now.fullness))
+    lead = warmup.warm_up(rules.warmUp, now.warmups)
+    knee = knee_utilisation.estimate(now.fullness)
+    asked = demand_floor.ask(rules, service, now.arrivals, now.instances, knee, lead=lead)
     return Wish(
         pressure,
         0.0 if now.calm_since is None else service.at - now.calm_since,
-        max(coming, 0),
-        highest((schedule_floor.floor(rules, service.at, policy.spec.interval), asked.floor)),
+        warmup.coming(service, count_ready(service), lead),
+        highest((schedule_floor.floor(rules, service.at, policy.spec.interval, lead), asked.floor)),
         asked.doubt,
         demand.load(service, slots),
     )

@@ -13,6 +13,7 @@ from math import ceil
 from controller.decide.floors.floor import Floor
 from controller.decide.pause import NOT_PAUSED, Pause, parse_pause
 from controller.decide.proposal import Proposed
+from controller.decide.warmup import Coming
 from controller.model.memory import Memory
 from controller.model.plan import Hold
 from controller.model.snapshot import (
@@ -43,7 +44,7 @@ class Wish:
     Args:
         pressure: why more replicas are wanted, once that has lasted; None when they are not.
         calm_seconds: for how long fresh data say that nothing is wrong.
-        coming: replicas that exist or are asked for and do not serve yet; 0 when not known.
+        coming: replicas that exist or are asked for and do not serve yet; none when not known.
         floor: the least replicas that schedules and demand ask for now.
         floor_doubt: why that floor may be too low, so that min must not be lowered onto it; empty when it is whole.
         load: the fleet's utilisations added up, so 2.5 fills two and a half replicas; None when not known.
@@ -51,7 +52,7 @@ class Wish:
 
     pressure: str | None
     calm_seconds: float
-    coming: int
+    coming: Coming
     floor: Floor | None = None
     floor_doubt: str = ""
     load: float | None = None
@@ -178,8 +179,15 @@ def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
         return None
     if before >= rules.min.ceiling:
         return Proposed(MIN, before, before, wish.pressure, _at_ceiling(rules.min, wish.pressure))
-    wanted = Proposed(MIN, before, min(rules.min.ceiling, before + rules.steps.replicas), wish.pressure)
-    return wanted.keep(f"{wish.coming} replicas are still coming") if wish.coming >= rules.steps.replicas else wanted
+    reason = f"{wish.pressure}{wish.coming.words}"
+    wanted = Proposed(MIN, before, min(rules.min.ceiling, before + rules.steps.replicas), reason)
+    return _unless_coming(wanted, rules, wish)
+
+
+def _unless_coming(wanted: Proposed, rules: Scaling, wish: Wish) -> Proposed:
+    """Wait while a whole step is on its way; not for pods that have had their time."""
+    expected = wish.coming.expected
+    return wanted.keep(f"{expected} replicas are still coming") if expected >= rules.steps.replicas else wanted
 
 
 def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
@@ -205,13 +213,12 @@ def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, runni
         return _timed(strayed, rules, memory, memory.max_changed_at, now)
     limited = view.limited_by_max or running >= before
     if wish.pressure is not None and limited:
-        reason = f"{running} replicas run, the most it allows: {wish.pressure}"
+        reason = f"{running} replicas run, the most it allows: {wish.pressure}{wish.coming.words}"
         wanted = Proposed(MAX, before, min(rules.max.ceiling, before + steps.replicas), reason)
         if before >= rules.max.ceiling:
             return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure))
-        if wish.coming >= steps.replicas:
-            return wanted.keep(f"{wish.coming} replicas are still coming")
-        return _timed(wanted, rules, memory, memory.max_changed_at, now)
+        waits = _unless_coming(wanted, rules, wish)
+        return _timed(waits, rules, memory, memory.max_changed_at, now)
     room = max(rules.max.floor, running)
     if before > room and not limited and _may_lower(rules, memory, memory.max_changed_at, wish, now):
         return Proposed(MAX, before, max(room, before - steps.replicas), f"calm for {wish.calm_seconds:.0f} s")

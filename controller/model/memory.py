@@ -88,6 +88,31 @@ class UtilisationEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Warmed:
+    """One pod that came: how long from its creation to serving, and whether its whole way was watched."""
+
+    uid: str
+    created_at: float
+    seconds: float
+    watched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUps:
+    """What is known of how long pods take to serve.
+
+    Args:
+        pods: the newest that came, oldest first.
+        watched: uids of those seen from their first moment that do not serve yet.
+        at: the last tick that knew every pod.
+    """
+
+    pods: tuple[Warmed, ...] = ()
+    watched: frozenset[str] = frozenset()
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LimiterMemory:
     """What the adaptive limit remembers between its updates. Losing it costs a few careful updates, never a jump.
 
@@ -155,6 +180,7 @@ class Memory:
         swing: share of all weight that goes to and fro per tick, smoothed.
         gain: share of the way to its target that a weight goes per tick, lowered while weights swing.
         limiter: of the adaptive limit; None while it is off or has seen nothing.
+        warmups: how long pods took to serve.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -177,3 +203,4 @@ class Memory:
     swing: float = 0.0
     gain: float = 1.0
     limiter: LimiterMemory | None = None
+    warmups: WarmUps = field(default_factory=WarmUps)

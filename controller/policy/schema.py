@@ -281,10 +281,9 @@ class Scaling(Section):
     )
     steps: Annotated[Steps, WithDefaults] = Field(default_factory=Steps, description="How fast the bounds move.")
     schedules: list[Schedule] = Field(default_factory=list, description="Windows on the wall clock with a higher min.")
-    warmUp: Annotated[Duration, AfterValidator(at_most(6 * 3600.0))] = Field(
-        180.0,
-        description="Time a new replica takes to serve; floors are raised this far ahead.",
-        validate_default=False,
+    warmUp: Annotated[Duration, AfterValidator(at_most(6 * 3600.0))] | None = Field(
+        None,
+        description="Time a new replica takes to serve; floors are raised this far ahead. Omitted: learned from the pods.",
     )
     demand: Annotated[Demand | None, WithDefaults] = Field(
         None, description="Raise min to what arrives and waits; omitted: only a broken SLO or a backlog raises it."

@@ -16,6 +16,7 @@ from math import ceil, exp, fsum, isfinite
 from controller.decide.facts import rate_of
 from controller.decide.floors.floor import Floor
 from controller.decide.knee_utilisation import UtilisationKnee
+from controller.decide.warmup import WarmUp
 from controller.model.memory import Arrivals, InstanceMemory
 from controller.model.snapshot import Known, ServiceSnapshot, Unknown
 from controller.policy.schema import Scaling
@@ -68,8 +69,13 @@ def ask(
     arrivals: Arrivals | None,
     instances: Mapping[str, InstanceMemory],
     knee: UtilisationKnee,
+    *,
+    lead: WarmUp,
 ) -> Asked:
-    """The floor that demand asks for, if the policy wants one. `knee`: how full a replica may be, where it does not say."""
+    """The floor that demand asks for, if the policy wants one.
+
+    `knee`: how full a replica may be, where the policy does not say; `lead`: how far ahead to look.
+    """
     if rules.demand is None:
         return Asked(None)
     _, doubt = _arriving(service)
@@ -78,16 +84,21 @@ def ask(
         return Asked(None, "no capacity is known yet")
     if arrivals is None:
         return Asked(None, doubt or "no request rate is known yet")
-    return Asked(_floor(rules, service, arrivals, fsum(known) / len(known), knee), doubt)
+    return Asked(_floor(rules, service, arrivals, fsum(known) / len(known), knee, lead=lead), doubt)
 
 
 def _floor(
-    rules: Scaling, service: ServiceSnapshot, arrivals: Arrivals, capacity: float, knee: UtilisationKnee
+    rules: Scaling,
+    service: ServiceSnapshot,
+    arrivals: Arrivals,
+    capacity: float,
+    knee: UtilisationKnee,
+    *,
+    lead: WarmUp,
 ) -> Floor:
     section = rules.demand
     assert section is not None  # noqa: S101  asked for by the caller
-    warm_up_seconds = rules.warmUp
-    ahead = arrivals.rate + max(arrivals.trend, 0.0) * warm_up_seconds
+    ahead = arrivals.rate + max(arrivals.trend, 0.0) * lead.seconds
     waiting = _backlog(service)
     load = ahead + NOISE_MARGIN * arrivals.noise + waiting / section.drain
     per_replica = capacity * (knee.utilisation if section.utilisation is None else section.utilisation)
@@ -95,7 +106,7 @@ def _floor(
     full = "" if section.utilisation is not None else f" at {knee.utilisation:.0%} full ({knee.why})"
     words = f"{arrivals.rate:.3g}/s arrive"
     if load > 1.01 * arrivals.rate:
-        words += f", {load:.3g}/s with trend, noise and {waiting} waiting"
+        words += f", {load:.3g}/s with trend, noise and {waiting} waiting, {lead.words}"
     return Floor(replicas, f"{words}; one replica serves {per_replica:.3g}/s{full}: {replicas} needed")
 
 

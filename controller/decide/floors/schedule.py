@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from math import ceil
 
 from controller.decide.floors.floor import Floor, highest
+from controller.decide.warmup import WarmUp
 from controller.policy.calendar import windows
 from controller.policy.schema import Scaling, Schedule
 
@@ -18,15 +19,15 @@ LONGEST_AHEAD_SECONDS = 86400.0
 """No ramp begins earlier than this before its window, however many steps it would take."""
 
 
-def floor(rules: Scaling, at: float, interval_seconds: float) -> Floor | None:
+def floor(rules: Scaling, at: float, interval_seconds: float, lead: WarmUp) -> Floor | None:
     """The largest floor of all schedules at that instant; None when none is open or near."""
-    return highest(f for schedule in rules.schedules for f in _floors(rules, schedule, at, interval_seconds))
+    return highest(f for schedule in rules.schedules for f in _floors(rules, schedule, at, interval_seconds, lead))
 
 
-def _floors(rules: Scaling, schedule: Schedule, at: float, interval_seconds: float) -> Iterator[Floor]:
+def _floors(rules: Scaling, schedule: Schedule, at: float, interval_seconds: float, lead: WarmUp) -> Iterator[Floor]:
     # Steps land on ticks, and the first tick of the ramp may come one interval late.
     pace = max(1, ceil(rules.steps.every / interval_seconds)) * interval_seconds
-    full_before = rules.warmUp + interval_seconds
+    full_before = lead.seconds + interval_seconds
     ahead = min(LONGEST_AHEAD_SECONDS, full_before + pace * ceil(schedule.min / rules.steps.replicas))
     for window in windows(
         days=schedule.weekdays,
@@ -44,4 +45,6 @@ def _floors(rules: Scaling, schedule: Schedule, at: float, interval_seconds: flo
             continue
         missing = max(0, ceil((wait - full_before) / pace)) * rules.steps.replicas
         if schedule.min > missing:
-            yield Floor(schedule.min - missing, f"{words}: at least {schedule.min}, opens in {wait:.0f} s")
+            yield Floor(
+                schedule.min - missing, f"{words}: at least {schedule.min}, opens in {wait:.0f} s, {lead.words}"
+            )

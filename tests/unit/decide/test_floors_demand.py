@@ -8,6 +8,7 @@ from decide_world import change, hold, hpa, instance, policy, queue, scale, snap
 from controller.decide.decide import decide
 from controller.decide.floors.demand import Asked, ask, observe
 from controller.decide.knee_utilisation import estimate
+from controller.decide.warmup import WarmUp
 from controller.model.memory import Arrivals, InstanceMemory, Memory
 from controller.model.sample import Stale
 from controller.model.snapshot import Unknown
@@ -23,7 +24,14 @@ def rules(**demand):
 
 
 def asked(arrivals=STEADY, known=KNOWN, service=None, **demand):
-    return ask(rules(**demand).spec.scaling, service or snapshot(FLEET), arrivals, known, estimate(None))
+    return ask(
+        rules(**demand).spec.scaling,
+        service or snapshot(FLEET),
+        arrivals,
+        known,
+        estimate(None),
+        lead=WarmUp(180.0, fixed=True),
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +87,9 @@ def test_without_an_estimate_there_is_no_floor(arrivals, known, doubt):
 
 
 def test_without_the_section_demand_asks_for_nothing():
-    assert ask(policy(scaling=SCALING).spec.scaling, snapshot(FLEET), STEADY, KNOWN, estimate(None)) == Asked(None)
+    assert ask(
+        policy(scaling=SCALING).spec.scaling, snapshot(FLEET), STEADY, KNOWN, estimate(None), lead=WarmUp(180.0)
+    ) == Asked(None)
 
 
 def series(rates, every=15.0):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controller.decide.decide import decide
 from controller.decide.floors.schedule import floor
+from controller.decide.warmup import WarmUp
 from controller.model.memory import Memory
 from controller.model.sample import Signal, Stale
 from controller.model.snapshot import Unknown
@@ -94,7 +95,7 @@ def test_the_floor_of_schedules_never_goes_down_on_the_way_to_a_window(rules, at
     scaling = rules.spec.scaling
     only = [scaling.model_copy(update={"schedules": [s]}) for s in scaling.schedules]
     for one in only:
-        found = [floor(one, at + 15.0 * n, 15.0) for n in range(60)]
+        found = [floor(one, at + 15.0 * n, 15.0, WarmUp(one.warmUp, fixed=True)) for n in range(60)]
         sizes = [0 if f is None else f.replicas for f in found]
         peak = sizes.index(max(sizes))
         rising = sizes[:peak]

@@ -8,7 +8,8 @@ from decide_world import change, hpa, instance, policy, scale, snapshot
 
 from controller.decide.decide import decide
 from controller.decide.floors.schedule import floor
-from controller.model.memory import Memory
+from controller.decide.warmup import WarmUp, warm_up
+from controller.model.memory import Memory, WarmUps
 
 BERLIN = {"name": "office", "days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "20:00",
           "timezone": "Europe/Berlin", "min": 8}  # fmt: skip
@@ -34,7 +35,8 @@ def ruled(*schedules, **fields):
 
 
 def at_least(schedules, at, **fields):
-    found = floor(ruled(*schedules, **fields).spec.scaling, utc(at), 15.0)
+    scaling = ruled(*schedules, **fields).spec.scaling
+    found = floor(scaling, utc(at), 15.0, warm_up(scaling.warmUp, WarmUps()))
     return None if found is None else (found.replicas, found.reason.split(",")[0])
 
 
@@ -75,8 +77,11 @@ def test_a_long_warm_up_begins_earlier():
 
 
 def test_the_reason_tells_the_schedule_and_the_time_left():
-    opening = floor(ruled(BERLIN).spec.scaling, utc("2026-05-05T05:58"), 15.0)
-    assert opening.reason == "schedule office, 08:00 to 20:00 Europe/Berlin: at least 8, opens in 120 s"
+    opening = floor(ruled(BERLIN).spec.scaling, utc("2026-05-05T05:58"), 15.0, WarmUp(142.0, pods=7))
+    assert (
+        opening.reason
+        == "schedule office, 08:00 to 20:00 Europe/Berlin: at least 8, opens in 120 s, warm-up 142 s (learned from 7 pods)"
+    )
 
 
 def day(rules, since, until, *, load=0.2):
