@@ -12,6 +12,7 @@ from math import fsum, log, sqrt
 from statistics import median
 
 from controller.decide.facts import LEAST_UTILISATION, Facts
+from controller.decide.gaps import MEASURED, usual
 from controller.decide.members import Member
 from controller.decide.slo import LARGEST
 from controller.model.memory import InstanceMemory
@@ -70,10 +71,14 @@ def learn(
         little: whether Little's law stands in for utilisation.
     """
     learnt = {}
+    told = usual(f.fresh for f in facts.values())
     for m in fleet:
         f = facts.get(m.name)
         measured = None if f is None else _measure(f, little=little)
         if f is None or measured is None or f.rate is None:
+            continue
+        # With a part missing the figure is too high: what was known counts on, and of a newcomer nothing is known.
+        if not MEASURED.isdisjoint(f.gaps) or (m.memory.capacity is None and not told <= f.fresh):
             continue
         late = f.age is not None and f.age > AGED_SHARE * window
         if not (late and m.memory.capacity is not None and measured < m.memory.capacity):
@@ -81,14 +86,19 @@ def learn(
     return learnt
 
 
-def remember(fleet: tuple[Member, ...], learnt: Mapping[str, Learnt], now: float) -> dict[str, InstanceMemory]:
+def remember(
+    fleet: tuple[Member, ...], facts: Mapping[str, Facts], learnt: Mapping[str, Learnt], now: float
+) -> dict[str, InstanceMemory]:
     """The members' memories with the estimates in them."""
-    return {
-        m.name: m.memory
-        if (new := learnt.get(m.name)) is None
-        else replace(m.memory, capacity=new.capacity, capacity_at=now, samples=new.samples)
-        for m in fleet
-    }
+    memories = {}
+    for m in fleet:
+        f, new, memory = facts.get(m.name), learnt.get(m.name), m.memory
+        if f is not None and not f.fresh <= memory.known:
+            memory = replace(memory, known=memory.known | f.fresh)
+        if new is not None:
+            memory = replace(memory, capacity=new.capacity, capacity_at=now, samples=new.samples)
+        memories[m.name] = memory
+    return memories
 
 
 def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Capacity]:
@@ -124,7 +134,8 @@ def _measure(f: Facts, *, little: bool) -> float | None:
         full = f.in_flight
     if f.rate is None or f.rate <= 0.0 or full is None:
         return None
-    errors = f.errors or 0.0
+    # Unknown here only where it never was known, of nobody or not of most: a gap teaches nothing at all.
+    errors = 0.0 if f.errors is None else f.errors
     # Only served requests count: a server that fails fast would otherwise look fast.
     return f.rate * (1.0 - errors) / (full + ERROR_PENALTY * errors)
 

@@ -58,10 +58,10 @@ def propose(
         return Proposed(FIELD, before, followed, f"ready instances {memory.ready_instances} -> {ready}")
     if level.breach is not None:
         lowered = _decrease(before, rules.min, level.breach)
-        if level.doubts:
-            return lowered.keep(f"no decrease on doubtful data: {'; '.join(level.doubts)}")
+        if level.unsure:
+            return lowered.keep(f"no decrease on doubtful data: {'; '.join(level.unsure)}")
         return lowered if breach_lasts else Proposed(FIELD, before, before)
-    return _towards(before, base, why, level.doubts)
+    return _towards(before, base, why, level.unsure)
 
 
 def adapt(

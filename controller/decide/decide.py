@@ -43,7 +43,7 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
     standing = standing_weights(service, memory)
     fleet = members(service, memory, standing)
     ranking = routing.rank(policy, service, fleet, standing, memory)
-    level = slo.measure(policy.spec.slo, service, ranking.suspects)
+    level = slo.measure(policy.spec.slo, service, ranking.suspects, ranking.memories)
     now = replace(
         _remember(policy, service, memory, level), fullness=_fullness(policy, service, memory, ranking.suspects)
     )
@@ -81,9 +81,9 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
     spec, at = policy.spec, service.at
     slots = None if spec.concurrency is None else spec.concurrency.perInstance
     # A breach on doubtful data starts no streak: the limit goes down only on two whole views in a row.
-    breached = level.breach is not None and not level.doubts
+    breached = level.breach is not None and not level.unsure
     pressed = demand.pressure(service, level, concurrency.standing_limit(service, memory), slots) is not None
-    calm = level.breach is None and not pressed and not level.doubts
+    calm = level.breach is None and not pressed and not level.unsure
     updated = replace(
         memory,
         at=at,
@@ -143,7 +143,9 @@ def _limit(
         lasts = _lasts(now.breach_since, service.at, policy.spec.interval)
         proposed = concurrency.propose(rules, service, before, level, ready=ready, breach_lasts=lasts)
     lost = concurrency.lost_capacity(before, ready)
-    safe = None if proposed is None else rails.limit(rules, proposed, level.doubts, lost_capacity=lost)
+    # The adaptive limit rests on requests in flight, throughput and response time alone: `doubts` speak of those.
+    doubts = level.doubts if rules.adaptive else level.unsure
+    safe = None if proposed is None else rails.limit(rules, proposed, doubts, lost_capacity=lost)
     return safe, limiter
 
 
@@ -156,7 +158,7 @@ def _hpa(
     proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, level))
     if isinstance(proposed, Hold):
         return None, (), (proposed,)
-    safe, holds = rails.bounds(rules, proposed, level.doubts)
+    safe, holds = rails.bounds(rules, proposed, level.unsure)
     holds = (*_present(safe.minimum.hold(), safe.maximum.hold()), *holds)
     after = HpaSpec(rules.target.kind, rules.target.name, safe.minimum.after, safe.maximum.after, safe.targets)
     changes = (*_present(safe.minimum.change(), safe.maximum.change()), *_target_changes(safe))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from controller.decide.gaps import NONE, gaps_of
 from controller.decide.slo import LARGEST
 from controller.model.sample import Fresh, Signal, Stale
 from controller.model.snapshot import Instance
@@ -21,6 +23,8 @@ class Facts:
         age: of its youngest sample, fresh or stale.
         dark: without a fresh request rate; where no rate is defined, without any fresh sample.
         stale: any sample that was fresh once.
+        fresh: the signals with a fresh sample.
+        gaps: the signals that were fresh once and are not now.
     """
 
     rate: float | None = None
@@ -33,18 +37,21 @@ class Facts:
     age: float | None = None
     dark: bool = True
     stale: bool = False
+    fresh: AbstractSet[Signal] = NONE
+    gaps: frozenset[Signal] = NONE
 
 
 NOTHING = Facts()
 
 
-def facts_of(instance: Instance, slots: int | None) -> Facts:
+def facts_of(instance: Instance, slots: int | None, known: frozenset[Signal] = NONE) -> Facts:
     """The facts of one instance.
 
     Args:
         instance: as observed.
         slots: requests that it serves at once, if the policy says so: then in-flight ÷ slots stands in for a
             utilisation of the server's own.
+        known: the signals that it has ever told.
     """
     values: dict[Signal, float] = {}
     age: float | None = None
@@ -76,6 +83,8 @@ def facts_of(instance: Instance, slots: int | None) -> Facts:
         age=age,
         dark=rate is None if Signal.RATE in signals else bool(signals) and not values,
         stale=stale,
+        fresh=values.keys(),
+        gaps=gaps_of(signals, known, values.keys()),
     )
 
 

@@ -13,8 +13,10 @@ from math import floor, fsum
 
 from controller.decide.capacity import Learnt
 from controller.decide.facts import NOTHING, Facts
+from controller.decide.gaps import named
 from controller.decide.members import Member
 from controller.model.memory import InstanceMemory
+from controller.model.sample import Signal
 from controller.policy.schema import LoadPolicy
 
 FAILING_TIMES_SLO = 10.0
@@ -129,7 +131,9 @@ class _Draft:
     """An instance's memory while it is worked on.
 
     Args:
-        slow, fails: over the threshold now, over the failure level now, whatever the others are.
+        slow, fails: over the threshold, over the failure level, whatever the others are; as last known where requests
+            flow and the signal is missing.
+        unheard: response time or errors are missing though requests flow: such an instance is neither shed nor pardoned.
         alone: slow or failing by much more than the others are.
     """
 
@@ -145,6 +149,7 @@ class _Draft:
     slow: bool = False
     fails: bool = False
     alone: bool = False
+    unheard: bool = False
 
     @classmethod
     def of(cls, member: Member, facts: Facts, rules: _Rules, now: float) -> _Draft:
@@ -152,7 +157,11 @@ class _Draft:
         memory = member.memory
         over_since, failing_since = memory.over_since, memory.failing_since
         gap = memory.latency_at is not None and now - memory.latency_at > max(rules.after, 3.0 * rules.interval)
-        slow = fails = False
+        flows = facts.rate is not None and facts.rate > 0.0
+        deaf_latency = flows and Signal.LATENCY in facts.gaps
+        deaf_errors = flows and Signal.ERRORS in facts.gaps
+        slow = deaf_latency and over_since is not None
+        fails = deaf_errors and failing_since is not None
         if facts.latency is not None:
             slow = facts.latency > rules.threshold
             over_since = (now if over_since is None or gap else over_since) if slow else None
@@ -172,24 +181,28 @@ class _Draft:
             memory.sheddings,
             slow,
             fails,
+            unheard=deaf_latency or deaf_errors,
         )
 
     def step(self, rules: _Rules, now: float) -> None:
         """Shed, keep shed, or take back."""
         facts = self.facts
         if not self.shedding:
-            slow = self.slow and _lasts(self.over_since, rules.after, now)
+            slow = self.slow and facts.latency is not None and _lasts(self.over_since, rules.after, now)
             # Two ticks in a row: a server that fails fast draws requests, so this streak is short.
-            failing = self.fails and _lasts(self.failing_since, 0.5 * rules.interval, now)
+            failing = self.fails and facts.errors is not None and _lasts(self.failing_since, 0.5 * rules.interval, now)
             self.calm_since = None
             if self.alone and (slow or failing):
                 forgiven = self.shed_since is not None and now - self.shed_since > FORGIVEN_AFTER * rules.after
                 self.shedding, self.sheddings = True, 1 if forgiven else self.sheddings + 1
                 self.shed_since = now
             return
-        # At the floor weight an instance may see no request at all. Silence counts as calm, else it would never come back.
-        calm = (facts.latency is None or facts.latency < rules.recover) and (
-            facts.errors is None or facts.errors <= 0.5 * rules.failing
+        # At the floor weight an instance may see no request at all. Silence counts as calm, else it would never come back;
+        # requests of which nobody knows how they end are no silence.
+        calm = (
+            not self.unheard
+            and (facts.latency is None or facts.latency < rules.recover)
+            and (facts.errors is None or facts.errors <= 0.5 * rules.failing)
         )
         self.calm_since = (now if self.calm_since is None else self.calm_since) if calm else None
         least = rules.after * min(2.0 ** max(self.sheddings - 1, 0), BACK_OFF_MOST)
@@ -218,6 +231,7 @@ class _Draft:
             serving_since=m.serving_since,
             shed_since=self.shed_since,
             sheddings=self.sheddings,
+            known=m.known if self.facts.fresh <= m.known else m.known | self.facts.fresh,
         )
 
 
@@ -290,7 +304,10 @@ def _why(facts: Facts, memory: InstanceMemory, rules: _Rules, now: float) -> str
         return f"shed: errors {errors:.0%} > {rules.failing:.0%}"
     if latency is not None and latency > rules.threshold and memory.over_since is not None:
         return f"shed: {latency:.3g} s > {rules.threshold:g} s for {now - memory.over_since:.0f} s"
-    seen = "no requests to measure" if latency is None else f"{latency:.3g} s"
+    if latency is not None:
+        seen = f"{latency:.3g} s"
+    else:
+        seen = f"{named(facts.gaps)} not known now" if facts.rate and facts.gaps else "no requests to measure"
     if memory.calm_since is not None:
         return f"shed: {seen}, calm for {now - memory.calm_since:.0f} s of {rules.after:g} s"
     return f"shed: {seen}, not yet below {rules.recover:.3g} s"

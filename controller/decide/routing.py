@@ -9,6 +9,7 @@ from math import exp, fsum, log
 from controller.decide import capacity, outliers, stability
 from controller.decide.capacity import Capacity
 from controller.decide.facts import NOTHING, Facts, facts_of
+from controller.decide.gaps import WEIGHED, named
 from controller.decide.members import Member
 from controller.decide.rows import changes_of, rows_of
 from controller.decide.shares import fill, project
@@ -68,13 +69,13 @@ def rank(
     trusted = service.metrics_problem is None
     spec = policy.spec
     slots = None if spec.concurrency is None else spec.concurrency.perInstance
-    facts = {m.name: facts_of(m.seen, slots) for m in fleet if m.seen is not None}
+    facts = {m.name: facts_of(m.seen, slots, m.memory.known) for m in fleet if m.seen is not None}
     little = capacity.is_little(facts)
     window = spec.signals.window
     # Sums over some of the series are too small, so a partial answer teaches nothing.
     learnt = capacity.learn(fleet, facts, window, service.at, little=little) if trusted else {}
     if spec.routing is None:
-        return Ranking(None, capacity.remember(fleet, learnt, service.at), gain=memory.gain)
+        return Ranking(None, capacity.remember(fleet, facts, learnt, service.at), gain=memory.gain)
     verdicts = outliers.judge(policy, fleet, facts, learnt, service.at, trusted=trusted)
     stay = Ranking(None, verdicts.memories, verdicts.panic, suspects=verdicts.suspects, gain=memory.gain)
     lost = [m.name for m in fleet if m.memory.endpoint is None and m.routable and m.prior]
@@ -181,6 +182,8 @@ class _Weighing:
             if f.memory is not None and f.memory > MEMORY_FULL:
                 value *= max(1.0 - (f.memory - MEMORY_FULL) / (1.0 - MEMORY_FULL) * (1.0 - MEMORY_LEAST), MEMORY_LEAST)
                 why += f", memory {f.memory:.0%} full"
+            if f.gaps:
+                why += f", {named(f.gaps)} not known now"
             ramp = self._ramps.get(name)
             if ramp is not None:
                 value *= ramp
@@ -255,6 +258,9 @@ class _Weighing:
             if name in self._ramps and name not in new:
                 # Its ramp is its bound: steps from a tenth would take twice as long as the ramp.
                 high[name] = max(high[name], aim)
+            if not WEIGHED.isdisjoint(self._facts[name].gaps):
+                # What would speak against it may be what is missing.
+                high[name] = max(anchor, floor)
             aims[name] = aim
         if fsum(low.values()) > rest:
             low = dict.fromkeys(base, floor)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from controller.model.sample import Signal, fresh_value, last_value
+from controller.decide.gaps import gaps_of
+from controller.model.memory import InstanceMemory
+from controller.model.sample import Fresh, Signal, fresh_value, last_value
 from controller.model.snapshot import Instance, ServiceSnapshot, Unknown
 from controller.policy.schema import Slo
 
@@ -23,7 +25,8 @@ class ServiceLevel:
         errors: failed share of the requests, weighted likewise.
         slow: why the response time breaks the SLO, in words; None when it does not or is not known.
         failing: likewise for errors.
-        doubts: everything that forbids lowering a number now; empty when the view is whole and fresh.
+        doubts: why the fleet's response time and size are not wholly known; empty when they are. They forbid lowering a number.
+        gaps: likewise for every other signal: what an instance told before and does not tell now.
     """
 
     latency: float | None
@@ -31,6 +34,12 @@ class ServiceLevel:
     slow: str | None
     failing: str | None
     doubts: tuple[str, ...]
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def unsure(self) -> tuple[str, ...]:
+        """Everything that forbids lowering a number now; empty when the view is whole and fresh."""
+        return (*self.doubts, *self.gaps)
 
     @property
     def breach(self) -> str | None:
@@ -38,11 +47,16 @@ class ServiceLevel:
         return self.slow or self.failing
 
 
-def measure(slo: Slo, service: ServiceSnapshot, suspects: frozenset[str] = frozenset()) -> ServiceLevel:
+def measure(
+    slo: Slo,
+    service: ServiceSnapshot,
+    suspects: frozenset[str] = frozenset(),
+    memories: Mapping[str, InstanceMemory] | None = None,
+) -> ServiceLevel:
     """The fleet's latency and errors against the SLO, from fresh samples only.
 
     `suspects` are slow or failing for reasons of their own, and hand their requests to others: what they do to the level is
-    cured by routing, and lowering the limit would only punish the rest.
+    cured by routing, and lowering the limit would only punish the rest. `memories` say what each instance has ever told.
 
     A quantile of a fleet cannot be had from its instances' quantiles; their mean weighted by rate lies between the best
     and the worst and moves with the traffic, which is enough to steer by.
@@ -58,7 +72,8 @@ def measure(slo: Slo, service: ServiceSnapshot, suspects: frozenset[str] = froze
         slow = f"p{slo.quantile * 100:g} {latency:.3g} s is over the SLO {slo.latency:g} s"
     if errors is not None and errors > slo.errors:
         failing = f"errors {errors:.2%} are over the SLO {slo.errors:.2%}"
-    return ServiceLevel(latency, errors, slow, failing, _doubts(service, serving))
+    gaps = _gaps(serving, memories or {})
+    return ServiceLevel(latency, errors, slow, failing, _doubts(service, serving), gaps)
 
 
 def latency_of(instance: Instance) -> float | None:
@@ -81,6 +96,19 @@ def _doubts(service: ServiceSnapshot, serving: list[Instance]) -> tuple[str, ...
     if isinstance(service.queue, Unknown):
         doubts.append(f"queue: {service.queue.reason}")
     return tuple(doubts)
+
+
+def _gaps(serving: list[Instance], memories: Mapping[str, InstanceMemory]) -> tuple[str, ...]:
+    """One line per signal. A missing mean response time is a doubt of its own, unless the quantile is there."""
+    missing: dict[Signal, list[str]] = {}
+    for instance in serving:
+        memory = memories.get(instance.name)
+        if memory is None:
+            continue
+        fresh = {signal for signal, sample in instance.signals.items() if isinstance(sample, Fresh)}
+        for signal in gaps_of(instance.signals, memory.known, fresh) - {Signal.LATENCY}:
+            missing.setdefault(signal, []).append(instance.name)
+    return tuple(f"no fresh {signal.value} from {_some(sorted(missing[signal]))}" for signal in sorted(missing))
 
 
 def _idle(instance: Instance) -> bool:

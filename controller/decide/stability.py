@@ -108,7 +108,7 @@ def herding_of(facts: Mapping[str, Facts], standing: Mapping[str, float], window
     """The first endpoint's share of the traffic over its weight; None with too little traffic or data, or no ranking."""
     rates = {name: f.rate for name, f in facts.items() if f.rate is not None}
     total = fsum(rates.values())
-    if len(rates) < 2 or total * window < HERDING_REQUESTS or not standing:
+    if not len(facts) == len(rates) >= 2 or total * window < HERDING_REQUESTS or not standing:
         return None
     first = min(standing, key=lambda name: (-standing[name], name))
     if first not in rates or standing[first] <= 0.0:

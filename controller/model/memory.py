@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
 
+from controller.model.sample import Signal
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -36,6 +38,7 @@ class InstanceMemory:
         serving_since: when it was first seen ready, for slow start; None when it served before this memory began.
         shed_since: since when it is shed, this time.
         sheddings: how often it was shed in a row; each doubles how long it stays so at the least.
+        known: the signals that it has ever told: one of them that goes missing is a gap, not a zero.
     """
 
     uid: str | None = None
@@ -54,6 +57,7 @@ class InstanceMemory:
     serving_since: float | None = None
     shed_since: float | None = None
     sheddings: int = 0
+    known: frozenset[Signal] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
