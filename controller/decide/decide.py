@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from controller.decide import concurrency, demand, knee_utilisation, rails, routing, scaling, slo, warmup
+from controller.decide import concurrency, demand, knee_utilisation, rails, routing, scaling, slo, turns, warmup
 from controller.decide.floors import demand as demand_floor
 from controller.decide.floors import schedule as schedule_floor
 from controller.decide.floors.floor import highest
+from controller.decide.knee_utilisation import UtilisationKnee
 from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds, Wish
@@ -107,6 +108,8 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         hpa_seen_at=at if memory.hpa_seen_at is None else memory.hpa_seen_at,
         min_changed_at=moved_at if min_moved else memory.min_changed_at,
         max_changed_at=moved_at if max_moved else memory.max_changed_at,
+        min_turns=turns.observe(memory.min_turns, memory.hpa_min, bounds.min_replicas, at),
+        max_turns=turns.observe(memory.max_turns, memory.hpa_max, bounds.max_replicas, at),
     )
 
 
@@ -186,7 +189,14 @@ def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Mem
         highest((schedule_floor.floor(rules, service.at, policy.spec.interval, lead), asked.floor)),
         asked.doubt,
         demand.load(service, slots),
+        _headroom(rules, knee),
     )
+
+
+def _headroom(rules: Scaling, knee: UtilisationKnee) -> float:
+    """How full the rest of the fleet may become by a decrease: as the policy plans, else no fuller than is known to do."""
+    given = None if rules.demand is None else rules.demand.utilisation
+    return min(scaling.HEADROOM, knee.utilisation) if given is None else given
 
 
 def _target_changes(safe: Bounds) -> tuple[Change, ...]:

@@ -30,21 +30,21 @@ def pressure(service: ServiceSnapshot, level: ServiceLevel, limit: int | None, s
 
 
 def load(service: ServiceSnapshot, slots: int | None) -> float | None:
-    """The utilisations of all serving instances added up; None when none says how full it is.
+    """The utilisations of all serving instances added up; None when one does not say how full it is, or none serves.
 
-    An instance that does not say counts as the mean of the others: it serves too.
+    What is not known must not be taken for room: this is what decreases are measured against.
     """
-    serving = [i for i in service.instances if i.ready is not False and not i.terminating]
-    full = [u for i in serving if (u := _fullness(i, slots)) is not None]
-    return len(serving) * fsum(full) / len(full) if full else None
+    full = [_fullness(i, slots) for i in service.instances if i.ready is not False and not i.terminating]
+    known = [u for u in full if u is not None]
+    return fsum(known) if known and len(known) == len(full) else None
 
 
 def _fullness(instance: Instance, slots: int | None) -> float | None:
-    """Its utilisation; nothing when it says that it idles."""
+    """Its utilisation; nothing when it says that it idles, or that it serves no request."""
     full = utilisation_of(instance, slots)
-    idles = full is None and any(
-        fresh_value(instance.signal(signal)) is not None for signal in (Signal.CPU, Signal.UTILISATION)
-    )
+    says = any(fresh_value(instance.signal(signal)) is not None for signal in (Signal.CPU, Signal.UTILISATION))
+    rate = fresh_value(instance.signal(Signal.RATE))
+    idles = full is None and (says or (rate is not None and rate <= 0.0))
     return 0.0 if idles else full
 
 

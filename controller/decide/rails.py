@@ -11,6 +11,7 @@ from dataclasses import replace
 from math import floor, fsum, isfinite
 
 from controller.decide.concurrency import DECREASE
+from controller.decide.interlock import highest_min, lowest_max
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds
 from controller.model.plan import Hold, RankedEndpoint
@@ -39,14 +40,10 @@ def bounds(rules: Scaling, proposed: Bounds, doubts: Sequence[str]) -> tuple[Bou
     """The HPA's bounds and targets made safe, and a hold for each target that was kept."""
     low = _guard(proposed.minimum, rules.min, rules, proposed, doubts)
     high = _guard(proposed.maximum, rules.max, rules, proposed, doubts)
-    most = max(proposed.running + rules.steps.replicas, low.before or 0)
-    low = low.clamp(
-        min(low.after, most), f"{proposed.running} replicas run, at most {rules.steps.replicas} more per step"
-    )
-    # Never lower max onto what runs: the HPA would stop those pods within one sync. It may stand lower already: an
-    # owner's word, which is not taken back either.
-    least = proposed.running if high.before is None else min(high.before, proposed.running)
-    high = high.clamp(max(high.after, least), f"{proposed.running} replicas run")
+    counts, step = proposed.counts, rules.steps.replicas
+    most = highest_min(counts, low.before, step)
+    low = low.clamp(min(low.after, most), f"{counts.asked} replicas are asked for, at most {step} more per step")
+    high = high.clamp(max(high.after, lowest_max(counts, high.before)), f"{counts.most} replicas run")
     # Whoever cannot keep the order gives way towards the present value: that needs no new permission.
     high = high.clamp(max(high.after, low.before or 1), "not below minReplicas")
     low = low.clamp(min(low.after, high.after), "not above maxReplicas")

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
+from controller.decide import turns
 from controller.decide.floors.floor import Floor
+from controller.decide.interlock import Counts
 from controller.decide.pause import NOT_PAUSED, Pause, parse_pause
 from controller.decide.proposal import Proposed
 from controller.decide.warmup import Coming
@@ -34,7 +36,8 @@ SLACK = 0.1
 """Share by which min may stand above its floor before it is lowered onto it: less is noise, and would turn the fleet back
 and forth."""
 HEADROOM = 0.8
-"""Utilisation that the rest of the fleet must stay under, were it as small as a lower minReplicas allows."""
+"""Utilisation that the rest of the fleet must stay under, were it as small as a lower bound allows, where nothing better is
+known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Wish:
         floor: the least replicas that schedules and demand ask for now.
         floor_doubt: why that floor may be too low, so that min must not be lowered onto it; empty when it is whole.
         load: the fleet's utilisations added up, so 2.5 fills two and a half replicas; None when not known.
+        headroom: how full the rest of the fleet may become by a decrease, as a ratio.
     """
 
     pressure: str | None
@@ -56,6 +60,7 @@ class Wish:
     floor: Floor | None = None
     floor_doubt: str = ""
     load: float | None = None
+    headroom: float = HEADROOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Bounds:
     Args:
         before: what the API server holds; None when the HPA is to be created.
         targets: the metric targets it should have.
-        running: replicas that exist or are asked for, the most of all accounts.
+        counts: replicas that exist or are asked for.
         adopt: whether it exists and Trimtab has not yet applied it.
         pause: what a person has forbidden on it.
     """
@@ -74,7 +79,7 @@ class Bounds:
     minimum: Proposed
     maximum: Proposed
     targets: tuple[ResourceTarget, ...]
-    running: int
+    counts: Counts
     adopt: bool = False
     pause: Pause = NOT_PAUSED
 
@@ -87,9 +92,9 @@ def propose(rules: Scaling, service: ServiceSnapshot, memory: Memory, wish: Wish
     assert isinstance(service.hpa, Known)  # noqa: S101  else there is an obstacle
     assert isinstance(service.scale, Known)  # noqa: S101  same
     assert service.scale.value is not None  # noqa: S101  same
-    view, running = service.hpa.value, _running(service.hpa.value, service.scale.value)
+    view, counts = service.hpa.value, _counts(service.hpa.value, service.scale.value)
     if view is None:
-        return _created(rules, running)
+        return _created(rules, counts)
     pause = parse_pause(view.paused, service.at)
     if pause.lowering and pause.raising:
         return Hold("hpa", pause.why)
@@ -97,10 +102,17 @@ def propose(rules: Scaling, service: ServiceSnapshot, memory: Memory, wish: Wish
     same = sorted(targets, key=str) == sorted(view.spec.targets, key=str)
     return Bounds(
         before=view.spec,
-        minimum=_minimum(rules, view, memory, wish, service.at),
-        maximum=_maximum(rules, view, memory, wish, running=running, now=service.at),
+        minimum=turns.within(
+            _minimum(rules, view, memory, wish, service.at), memory.min_turns, rules.steps.turnsPerHour, service.at
+        ),
+        maximum=turns.within(
+            _maximum(rules, view, memory, wish, running=counts.most, now=service.at),
+            memory.max_turns,
+            rules.steps.turnsPerHour,
+            service.at,
+        ),
         targets=view.spec.targets if same else targets,
-        running=running,
+        counts=counts,
         adopt=not view.adopted,
         pause=pause,
     )
@@ -132,17 +144,17 @@ def _obstacles(rules: Scaling, service: ServiceSnapshot) -> Iterator[str]:
         yield f"{rules.hpa} was applied by somebody else and scaling.adopt is false"
 
 
-def _running(view: HpaView | None, scale: ScaleView) -> int:
-    counts = [scale.spec_replicas, scale.status_replicas]
+def _counts(view: HpaView | None, scale: ScaleView) -> Counts:
+    every = [scale.spec_replicas, scale.status_replicas]
     if view is not None:
-        counts += [view.current_replicas or 0, view.desired_replicas or 0]
-    return max(counts)
+        every += [view.current_replicas or 0, view.desired_replicas or 0]
+    return Counts(scale.spec_replicas, max(every))
 
 
-def _created(rules: Scaling, running: int) -> Bounds:
+def _created(rules: Scaling, counts: Counts) -> Bounds:
     minimum = Proposed(MIN, None, rules.min.floor, "created with the policy's floor")
     maximum = Proposed(MAX, None, rules.max.floor, "created with the policy's floor")
-    return Bounds(None, minimum, maximum, _targets(rules), running)
+    return Bounds(None, minimum, maximum, _targets(rules), counts)
 
 
 def _targets(rules: Scaling) -> tuple[ResourceTarget, ...]:
@@ -198,12 +210,16 @@ def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
     wanted = Proposed(MIN, before, max(least, before - rules.steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
     if wish.floor_doubt:
         return wanted.keep(f"no decrease on doubtful data: {wish.floor_doubt}")
+    return _consolidated(wanted, before, wish)
+
+
+def _consolidated(wanted: Proposed, before: int, wish: Wish) -> Proposed:
+    """No lower than the load fits: were the fleet as small as the bound allows, the rest would have to carry it all."""
     if wish.load is None:
-        return wanted
-    fits = min(before, ceil(wish.load / HEADROOM))
-    return wanted.clamp(
-        max(wanted.after, fits), f"{wanted.after} replicas would be {wish.load / wanted.after:.0%} full"
-    )
+        return wanted.keep("no decrease while it is not known how full every serving instance is")
+    fits = min(before, ceil(min(wish.load / wish.headroom, before)))
+    full = wish.load / wanted.after
+    return wanted.clamp(max(wanted.after, fits), f"{wanted.after} replicas would be {full:.0%} full")
 
 
 def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, running: int, now: float) -> Proposed:
@@ -221,7 +237,8 @@ def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, runni
         return _timed(waits, rules, memory, memory.max_changed_at, now)
     room = max(rules.max.floor, running)
     if before > room and not limited and _may_lower(rules, memory, memory.max_changed_at, wish, now):
-        return Proposed(MAX, before, max(room, before - steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
+        wanted = Proposed(MAX, before, max(room, before - steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
+        return _consolidated(wanted, before, wish)
     return Proposed(MAX, before, before)
 
 

@@ -117,6 +117,14 @@ class WarmUps:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """Where a bound of the HPA last went, +1 up, -1 down, 0 not known, and when it changed that within the last hour."""
+
+    direction: int = 0
+    at: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LimiterMemory:
     """What the adaptive limit remembers between its updates. Losing it costs a few careful updates, never a jump.
 
@@ -185,6 +193,7 @@ class Memory:
         gain: share of the way to its target that a weight goes per tick, lowered while weights swing.
         limiter: of the adaptive limit; None while it is off or has seen nothing.
         warmups: how long pods took to serve.
+        min_turns: changes of direction of minReplicas; likewise max_turns.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -208,3 +217,5 @@ class Memory:
     gain: float = 1.0
     limiter: LimiterMemory | None = None
     warmups: WarmUps = field(default_factory=WarmUps)
+    min_turns: Turns = field(default_factory=Turns)
+    max_turns: Turns = field(default_factory=Turns)

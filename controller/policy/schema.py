@@ -220,6 +220,9 @@ class Steps(Section):
     lowerEvery: Duration = Field(
         300.0, description="Shortest time between two lowerings of a bound.", validate_default=False
     )
+    turnsPerHour: Annotated[int, Field(ge=1, le=1000)] = Field(
+        4, description="Changes of direction of a bound per hour, after which it is only raised."
+    )
 
 
 class Schedule(Section):

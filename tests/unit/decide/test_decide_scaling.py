@@ -173,6 +173,40 @@ def test_what_the_rest_could_not_carry_is_not_lowered_and_says_so():
     assert hold(plan, "minReplicas").reason == "2 replicas would be 100% full; asked for 2: calm for 1000 s"
 
 
+@pytest.mark.parametrize(
+    ("instances", "fields", "expected", "says"),
+    [
+        pytest.param(FOUR, {}, (3, 10), "", id="known: as far as the rest can carry"),
+        pytest.param(
+            [*QUIET[:3], instance("d", cpu=None)], {}, (4, 12), "not known how full", id="one does not say: nothing"
+        ),
+        pytest.param(
+            [*QUIET[:3], instance("d", cpu=Stale(0.3, 90.0))], {}, (4, 12), "not known how full", id="or late"
+        ),
+        pytest.param([*QUIET[:3], instance("d", cpu=None, rate=0.0)], {}, (2, 10), "", id="it serves nothing: no load"),
+        pytest.param(
+            [instance(n, cpu=0.95) for n in "abcd"],
+            {"hpa": hpa(2, 5), "rules": {"max": {"floor": 3, "ceiling": 14}}},
+            (2, 5),
+            "4 replicas would be 95% full",
+            id="max: what is left must carry the load too",
+        ),
+        pytest.param(
+            FOUR,
+            {"hpa": hpa(6, 12), "rules": {"demand": {"utilisation": 0.18}}},
+            (6, 12),
+            "10 replicas would be 20% full",
+            id="the policy's",
+        ),
+    ],
+)
+def test_before_any_decrease_the_rest_must_be_able_to_carry_the_load(instances, fields, expected, says):
+    plan, _ = tick(instances, Memory(**LONG), **{"hpa": hpa(4, 12), **fields})
+    assert (bounds(plan) or expected) == expected
+    held = [h.reason for h in plan.holds]
+    assert any(says in reason for reason in held) if says else held == []
+
+
 def test_a_raise_that_may_not_go_on_says_so():
     plan, _ = tick(SLOW, Memory(**PRESSED), hpa=hpa(6, 10))
     assert hold(plan, "minReplicas").reason.startswith("already at its ceiling 6: p95 0.9 s is over the SLO 0.5 s")
