@@ -13,11 +13,12 @@ from controller.clients.kube import FieldConflict, KubeApi, path_of
 from controller.deadline import Deadline
 from controller.errors import Conflict, NotFound
 from controller.model.fence import Fence
-from controller.model.hpa import POLICY, adopted, owns
+from controller.model.hpa import ORIGINAL, POLICY, adopted, annotations_of, original_of, owns
 from controller.model.outcome import Result
 from controller.model.plan import HpaWrite
 
 CONFLICT_PAUSE_SECONDS = 600.0
+_BEHAVIOR = ".spec.behavior"
 _APPLIERS = ("kubectl", "helm", "before-first-apply")
 """Tools that a person runs once. A GitOps controller is not among them: it would take the fields back, for ever."""
 
@@ -135,10 +136,14 @@ def _may_force(live: dict[str, Any], conflict: FieldConflict) -> bool:
     """Whether the fields in conflict are ours to take: applied by hand, and either not adopted yet or still ours too.
 
     An adoption that changes no value leaves both managers as owners. Whoever changes a field afterwards takes it from us.
+    `behavior` may come later, when the policy first says something of it, and is then adopted like the rest.
     """
     if not _applied_by_hand(conflict):
         return False
-    return not adopted(live) or all(owns(live, field) for field in conflict.fields)
+    untouched = ORIGINAL in annotations_of(live) and "behavior" not in original_of(annotations_of(live))
+    return not adopted(live) or all(
+        owns(live, field) or (untouched and field.startswith(_BEHAVIOR)) for field in conflict.fields
+    )
 
 
 def _applied_by_hand(conflict: FieldConflict) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controller.decide.pause import parse_pause
+from controller.model import behavior
 from controller.model.hpa import (
     MANAGED_BY,
     MANAGER,
@@ -16,8 +17,10 @@ from controller.model.hpa import (
     Raw,
     adopted,
     annotations_of,
+    behavior_owned,
     foreign_owner,
     metadata_of,
+    original_of,
     resource_name,
     spec_of,
 )
@@ -41,20 +44,23 @@ def body(write: HpaWrite, policy: str, live: Raw | None) -> dict[str, Any]:
         if (metadata_of(live).get("labels") or {}).get(MANAGED_BY) == MANAGER:
             metadata["labels"] = {MANAGED_BY: MANAGER}
         else:
-            metadata["annotations"][ORIGINAL] = annotations_of(live).get(ORIGINAL) or _original(live)
+            metadata["annotations"][ORIGINAL] = _original(live, write)
     spec = {
         "scaleTargetRef": reference,
         "minReplicas": after.min_replicas,
         "maxReplicas": after.max_replicas,
         "metrics": _metrics(write, live),
     }
+    if write.behavior is not None:
+        spec["behavior"] = behavior.as_json(write.behavior)
     return {"apiVersion": API, "kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": spec}
 
 
 def is_so(live: Raw, wanted: Raw) -> bool:
     """Whether the live HPA already is as wanted, and ours."""
     held, asked = annotations_of(live), metadata_of(wanted)["annotations"]
-    same = all(live["spec"].get(name) == value for name, value in wanted["spec"].items())
+    said = {name: value for name, value in wanted["spec"].items() if name != "behavior"}
+    same = all(live["spec"].get(name) == value for name, value in said.items()) and _behaves(live, wanted)
     return same and adopted(live) and all(held.get(name) == value for name, value in asked.items())
 
 
@@ -126,8 +132,23 @@ def _resource(name: str, percent: int) -> dict[str, Any]:
     return {"type": "Resource", "resource": {"name": name, "target": target}}
 
 
-def _original(live: Raw) -> str:
-    spec = spec_of(live)
-    targets = {target.name: target.percent for target in spec.targets}
-    found = {"minReplicas": spec.min_replicas, "maxReplicas": spec.max_replicas, **targets}
+def _behaves(live: Raw, wanted: Raw) -> bool:
+    """Whether `behavior` is as wanted, and ours in just these fields. What the server dropped is not asked for again."""
+    asked, owned = behavior.parse(wanted["spec"].get("behavior")), behavior_owned(live)
+    missing = behavior.missing(behavior.parse(live["spec"].get("behavior")), asked)
+    return owned == asked.fields() and missing <= {field for field in owned if field.endswith(".tolerance")}
+
+
+def _original(live: Raw, write: HpaWrite) -> str:
+    """What to go back to: as first found, with the behaviour as found before Trimtab first set it."""
+    kept = annotations_of(live).get(ORIGINAL)
+    found = dict(original_of(annotations_of(live)))
+    if not found:
+        spec = spec_of(live)
+        targets = {target.name: target.percent for target in spec.targets}
+        found = {"minReplicas": spec.min_replicas, "maxReplicas": spec.max_replicas, **targets}
+    elif write.behavior is None or "behavior" in found:
+        return kept or ""
+    if write.behavior is not None and not behavior_owned(live):
+        found["behavior"] = live["spec"].get("behavior")
     return json.dumps(found, separators=(",", ":"))

@@ -84,7 +84,8 @@ def _reading(reading: Reading[Any]) -> dict[str, Any] | None:
         case Known(value=HpaView() as view):
             spec = asdict(view.spec)
             return {**spec, "current_replicas": view.current_replicas, "desired_replicas": view.desired_replicas,
-                    "foreign_owner": view.foreign_owner, "paused": view.paused}  # fmt: skip
+                    "foreign_owner": view.foreign_owner, "paused": view.paused,
+                    "conditions": [asdict(condition) for condition in view.conditions]}  # fmt: skip
         case Known(value=ScaleView() | QueueView() as value):
             return asdict(value)
         case Known():
@@ -136,5 +137,7 @@ def _hpa(hpa: dict[str, Any]) -> str:
     targets = ", ".join(f"{target['name']} {target['percent']} %" for target in hpa["targets"])
     notes = [f"owned by {hpa['foreign_owner']}"] if hpa["foreign_owner"] else []
     notes += [f"paused: {hpa['paused']}"] if hpa["paused"] else []
+    said = [f"{c['type']}: {c['reason']}" for c in hpa["conditions"] if c["reason"]]
+    notes += [f"it says {', '.join(said)}"] if said else []
     bounds = f"{hpa['min_replicas']}-{hpa['max_replicas']} replicas, now {hpa['current_replicas']}"
     return "; ".join([f"{bounds}, {targets}", *notes])

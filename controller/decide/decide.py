@@ -9,9 +9,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from controller.decide import concurrency, demand, knee_utilisation, rails, routing, scaling, slo, turns, warmup
+from controller.decide.behavior import propose as propose_behavior
 from controller.decide.floors import demand as demand_floor
 from controller.decide.floors import schedule as schedule_floor
 from controller.decide.floors.floor import highest
+from controller.decide.hpa_says import doubt as hpa_doubt
+from controller.decide.hpa_says import hold as hpa_hold
 from controller.decide.knee_utilisation import UtilisationKnee
 from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
@@ -161,17 +164,19 @@ def _hpa(
     proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, level))
     if isinstance(proposed, Hold):
         return None, (), (proposed,)
-    safe, holds = rails.bounds(rules, proposed, level.unsure)
-    holds = (*_present(safe.minimum.hold(), safe.maximum.hold()), *holds)
+    view = service.hpa.value if isinstance(service.hpa, Known) else None
+    speed = propose_behavior(rules, view, proposed.pause)
+    safe, holds = rails.bounds(rules, proposed, (*level.unsure, *_present(hpa_doubt(view))))
+    holds = (*_present(safe.minimum.hold(), safe.maximum.hold(), speed.hold, hpa_hold(view)), *holds)
     after = HpaSpec(rules.target.kind, rules.target.name, safe.minimum.after, safe.maximum.after, safe.targets)
-    changes = (*_present(safe.minimum.change(), safe.maximum.change()), *_target_changes(safe))
+    changes = (*_present(safe.minimum.change(), safe.maximum.change(), speed.change), *_target_changes(safe))
     if safe.adopt:
         changes = (Change("hpa manager", "another", "trimtab", "adopted with the bounds it has"), *changes)
     if not changes:
         return None, (), holds
     reason = "; ".join(dict.fromkeys(c.reason for c in changes))
     metadata = policy.metadata
-    return HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason), changes, holds
+    return HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send), changes, holds
 
 
 def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> Wish:

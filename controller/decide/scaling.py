@@ -12,6 +12,7 @@ from math import ceil
 
 from controller.decide import turns
 from controller.decide.floors.floor import Floor
+from controller.decide.hpa_says import obstacle as hpa_obstacle
 from controller.decide.interlock import Counts
 from controller.decide.pause import NOT_PAUSED, Pause, parse_pause
 from controller.decide.proposal import Proposed
@@ -134,6 +135,9 @@ def _obstacles(rules: Scaling, service: ServiceSnapshot) -> Iterator[str]:
     scale = service.scale.value if isinstance(service.scale, Known) else None
     if view is not None and view.foreign_owner is not None:
         yield f"{rules.hpa} belongs to {view.foreign_owner} and is left alone"
+    ambiguous = None if view is None else hpa_obstacle(view)
+    if ambiguous is not None:
+        yield ambiguous
     if scale is None:
         yield f"there is no {target}"
     elif scale.spec_replicas == 0:

@@ -5,6 +5,7 @@ Observing and acting both ask; one answer for both, so that they cannot disagree
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,28 @@ def adopted(live: Raw) -> bool:
 def owns(live: Raw, field: str) -> bool:
     """Whether our last apply still owns a field, by its path in the server's words: `.spec.minReplicas`."""
     return any(_has(entry.get("fieldsV1") or {}, field.removeprefix(".").split(".")) for entry in _ours(live))
+
+
+def behavior_owned(live: Raw) -> frozenset[str]:
+    """The fields of `spec.behavior` that our last apply owns, such as `scaleUp.policies`."""
+    owned: list[Raw] = [(entry.get("fieldsV1") or {}).get("f:spec", {}).get("f:behavior", {}) for entry in _ours(live)]
+    return frozenset(
+        f"{side.removeprefix('f:')}.{field.removeprefix('f:')}"
+        for fields in owned
+        for side, inner in fields.items()
+        if side != "."
+        for field in inner
+        if field != "."
+    )
+
+
+def original_of(annotations: Mapping[str, str]) -> Mapping[str, Any]:
+    """What an adopted HPA was found with; empty when it is not known, or cannot be read."""
+    try:
+        found = json.loads(annotations.get(ORIGINAL) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def annotations_of(live: Raw) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from controller.model.behavior import Sides
 from controller.model.snapshot import HpaSpec
 
 
@@ -55,13 +56,18 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class HpaWrite:
-    """One write of an HPA: create when `before` is None, else from `before` to `after`."""
+    """One write of an HPA: create when `before` is None, else from `before` to `after`.
+
+    Args:
+        behavior: what is to stand in `spec.behavior`; None when none of it is ours.
+    """
 
     namespace: str
     name: str
     before: HpaSpec | None
     after: HpaSpec
     reason: str
+    behavior: Sides | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from controller.model.behavior import Sides
 from controller.model.sample import Absent, Sample, Signal
 
 T = TypeVar("T")
@@ -89,6 +90,16 @@ class HpaSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One of an HPA's conditions: `ScalingActive` is `true` or not, for a `reason` in one word and a `message` in many."""
+
+    type: str
+    true: bool
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HpaView:
     """An HPA as the server holds it.
 
@@ -98,6 +109,9 @@ class HpaView:
             takes away to hand the HPA over anew).
         metrics: `spec.metrics` as it stands, raw, so that metrics Trimtab does not know survive a write.
         paused: the value of the annotation `trimtab/paused`; None when absent.
+        behavior: `spec.behavior` as it stands; behavior_owned: the fields of it that are Trimtab's, such as
+            `scaleUp.policies`.
+        conditions: what the HPA's controller says of it, the latest.
     """
 
     spec: HpaSpec
@@ -111,6 +125,9 @@ class HpaView:
     uid: str = ""
     resource_version: str = ""
     limited_by_max: bool = False
+    behavior: Sides = field(default_factory=Sides)
+    behavior_owned: frozenset[str] = frozenset()
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

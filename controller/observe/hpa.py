@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from controller.model.hpa import PAUSED, adopted, annotations_of, foreign_owner, spec_of
+from controller.model import behavior
+from controller.model.hpa import PAUSED, adopted, annotations_of, behavior_owned, foreign_owner, spec_of
 from controller.model.memory import frozen
-from controller.model.snapshot import HpaView
+from controller.model.snapshot import Condition, HpaView
 from controller.policy.schema import LoadPolicy
 
 
@@ -21,6 +22,7 @@ def hpa_view(raw: Mapping[str, Any], policy: LoadPolicy, others: Iterable[Mappin
     """
     metadata, status = raw["metadata"], raw.get("status") or {}
     annotations = annotations_of(raw)
+    conditions = tuple(_condition(condition) for condition in status.get("conditions") or ())
     return HpaView(
         spec=spec_of(raw),
         metrics=tuple(raw["spec"].get("metrics") or ()),
@@ -33,11 +35,11 @@ def hpa_view(raw: Mapping[str, Any], policy: LoadPolicy, others: Iterable[Mappin
         uid=metadata.get("uid", ""),
         resource_version=metadata.get("resourceVersion", ""),
         limited_by_max=any(
-            condition.get("type") == "ScalingLimited"
-            and condition.get("status") == "True"
-            and condition.get("reason") == "TooManyReplicas"
-            for condition in status.get("conditions") or ()
+            (c.type, c.true, c.reason) == ("ScalingLimited", True, "TooManyReplicas") for c in conditions
         ),
+        behavior=behavior.parse(raw["spec"].get("behavior")),
+        behavior_owned=behavior_owned(raw),
+        conditions=conditions,
     )
 
 
@@ -52,3 +54,12 @@ def rival(policy: LoadPolicy, others: Iterable[Mapping[str, Any]]) -> str | None
             owner = foreign_owner(other, None)
             return f"HPA {other['metadata']['name']} on the same target{f' ({owner})' if owner else ''}"
     return None
+
+
+def _condition(raw: Mapping[str, Any]) -> Condition:
+    """A status that is neither True nor False is unknown, and nothing is concluded from it."""
+    status = raw.get("status")
+    known = status in {"True", "False"}
+    return Condition(
+        raw.get("type", "") if known else "", status == "True", raw.get("reason", ""), raw.get("message", "")
+    )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from controller.model.sample import Signal
 from controller.policy.address import endpoint_template, server_url
+from controller.policy.behavior import GivenBehavior
 from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY, WEEKDAYS, known_date, known_zone
 from controller.policy.promql import checked_query
 from controller.policy.quantity import Duration, Ratio, at_least, at_most
+from controller.policy.section import Section
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
@@ -34,12 +36,6 @@ def _empty_is_default(value: object) -> object:
 
 WithDefaults = BeforeValidator(_empty_is_default)
 """A section with nothing behind its colon (`routing:`) is there, with its defaults, just as `routing: {}`."""
-
-
-class Section(BaseModel):
-    """Strict and frozen: an unknown field, a string for a number, a change after loading are all errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Mode(StrEnum):
@@ -290,6 +286,9 @@ class Scaling(Section):
     )
     demand: Annotated[Demand | None, WithDefaults] = Field(
         None, description="Raise min to what arrives and waits; omitted: only a broken SLO or a backlog raises it."
+    )
+    behavior: GivenBehavior | None = Field(
+        None, description="The HPA's own speed, as in `autoscaling/v2`; omitted: left as it is."
     )
     adopt: bool = Field(True, description="Take over the bounds of an HPA that somebody applied by hand.")
 

@@ -8,42 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from math import ceil
-from typing import Literal
+
+from controller.model.behavior import DEFAULT_DOWN, DEFAULT_UP, Direction, Select
 
 UP_FACTOR, UP_LEAST = 2, 4
-
-
-class Select(StrEnum):
-    """Which policy counts when there are several: the one that allows most, or least, or no change at all."""
-
-    MAX = "Max"
-    MIN = "Min"
-    DISABLED = "Disabled"
-
-
-@dataclass(frozen=True, slots=True)
-class RatePolicy:
-    """At most `value` pods, or percent of what ran, in `period_seconds`."""
-
-    kind: Literal["Pods", "Percent"]
-    value: int
-    period_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """One side of `behavior`. `window_seconds` None means the controller's own, which only exists downwards."""
-
-    policies: tuple[RatePolicy, ...]
-    window_seconds: float | None = None
-    select: Select = Select.MAX
-    tolerance: float | None = None
-
-
-DEFAULT_UP = Direction((RatePolicy("Pods", 4, 15.0), RatePolicy("Percent", 100, 15.0)), window_seconds=0.0)
-DEFAULT_DOWN = Direction((RatePolicy("Percent", 100, 15.0),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from support.eventually import eventually
 from support.objects import Paths, deployment, hpa, utilization
 
 from controller.lab.cluster.binaries import find_binaries
-from controller.replay.behavior import Behavior, Direction, History, RatePolicy, Select
+from controller.model.behavior import Direction, RatePolicy, Select
+from controller.replay.behavior import Behavior, History
 from controller.replay.hpa import Controller, Hpa, Seen, sync
 from controller.replay.replicas import Pod, PodMetric, PodsAverage, Replicas, Timing, Utilization
 

@@ -1,10 +1,12 @@
 import copy
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from controller.act import manifest
+from controller.model.behavior import parse
 from controller.model.hpa import owns
 from controller.model.plan import HpaWrite
 from controller.model.snapshot import HpaSpec, ResourceTarget
@@ -230,3 +232,60 @@ def test_what_our_last_apply_still_owns(entry, field, expected):
     ours = {"manager": "trimtab", "operation": "Apply", "fieldsV1": OWNED}
     live = {"metadata": {"managedFields": [{"manager": "helm", "operation": "Update"}, {**ours, **entry}]}}
     assert owns(live, field) is expected
+
+
+ROUGH = {"scaleDown": {"selectPolicy": "Max", "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}}
+FOUND = {"scaleDown": {"stabilizationWindowSeconds": 7}}
+ORIGINAL = {"minReplicas": 2, "maxReplicas": 10, "cpu": 70, "memory": 80}
+
+
+def owning(*fields):
+    owned = {"f:scaleDown": {f"f:{field}": {} for field in fields}} if fields else {}
+    return [{"manager": "trimtab", "operation": "Apply", "fieldsV1": {"f:spec": {"f:behavior": owned}}}]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "fields", "expected"),
+    [
+        pytest.param({}, (), {**ORIGINAL, "behavior": FOUND}, id="adopted with a behavior of its own"),
+        pytest.param(
+            {"trimtab/original": json.dumps(ORIGINAL)}, (), {**ORIGINAL, "behavior": FOUND}, id="adopted before"
+        ),
+        pytest.param(
+            {"trimtab/original": json.dumps({**ORIGINAL, "behavior": None})},
+            ("policies",),
+            {**ORIGINAL, "behavior": None},
+            id="kept ever after",
+        ),
+    ],
+)
+def test_the_behavior_that_was_found_is_kept_from_when_we_first_set_it(annotations, fields, expected):
+    live = make_live(spec__behavior=FOUND, metadata__annotations=annotations, metadata__managedFields=owning(*fields))
+    write = replace(make_write(), behavior=parse(ROUGH))
+    body = manifest.body(write, POLICY, live)
+    assert body["spec"]["behavior"] == ROUGH
+    assert json.loads(body["metadata"]["annotations"]["trimtab/original"]) == expected
+
+
+def test_without_a_word_on_behavior_none_is_sent_and_none_is_kept():
+    body = manifest.body(make_write(), POLICY, make_live(spec__behavior=FOUND))
+    assert "behavior" not in body["spec"]
+    assert json.loads(body["metadata"]["annotations"]["trimtab/original"]) == ORIGINAL
+
+
+@pytest.mark.parametrize(
+    ("behavior", "fields", "expected"),
+    [
+        pytest.param(ROUGH, ("policies", "selectPolicy"), True, id="as it is, and ours"),
+        pytest.param(ROUGH, (), False, id="as it is, but not ours"),
+        pytest.param(FOUND, ("policies", "selectPolicy"), False, id="another"),
+        pytest.param(ROUGH, ("policies", "selectPolicy", "tolerance"), False, id="one of our fields is to go"),
+    ],
+)
+def test_whether_the_behavior_stands(behavior, fields, expected):
+    annotations = {"trimtab/policy": POLICY, "trimtab/original": json.dumps({**ORIGINAL, "behavior": None})}
+    live = make_live(
+        spec__behavior=behavior, metadata__annotations=annotations, metadata__managedFields=owning(*fields)
+    )
+    wanted = manifest.body(replace(make_write(), behavior=parse(ROUGH)), POLICY, live)
+    assert manifest.is_so(live, wanted) is expected

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.replay.behavior import Behavior, Direction, History, RatePolicy, Select
+from controller.model.behavior import Direction, RatePolicy, Select
+from controller.replay.behavior import Behavior, History
 from controller.replay.hpa import Controller, Hpa, Seen, at_once, sync
 from controller.replay.replicas import AverageValue, Failed, Pod, PodMetric, Replicas, Timing, Utilization
 
