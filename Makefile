@@ -4,11 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help env tools cluster demo test check format bench clean lock
+.PHONY: help env tools cluster demo test test-oldest-redis check format bench clean lock
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(VENV)/.ready  ## the Python environment in .venv
 
@@ -28,6 +28,10 @@ demo: env tools  ## the whole loop on real parts, about a minute
 test: env  ## every test that this machine can run
 	@hack/tools.sh tests
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-oldest-redis: env  ## what talks to Redis, against Redis 6.2
+	@hack/tools.sh tests
+	@hack/oldest-redis/test.sh $(BIN)/python $(PYTEST_ARGS)
 
 check: env  ## lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -101,6 +101,8 @@ def translate(error: Exception) -> DependencyError:
     if words.startswith("HELLO must be called"):  # what it answers to a client without credentials
         return Denied(SYSTEM, "a password is required; give --redis-password-file")
     code = words.partition(" ")[0].rstrip(":,.")
+    if words.startswith("Error running script"):  # Redis before 7 has the code of what failed within
+        code = next((word[1:] for word in words.split() if word.startswith("-") and word[1:].isupper()), code)
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return TimedOut(SYSTEM, "no answer in time")
     if isinstance(error, _DENIALS) or code in _NOT_ALLOWED:

@@ -20,6 +20,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def free_cluster_port():
+    """One whose bus, 10,000 above, is free too; before Redis 7 it cannot be put elsewhere."""
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError, OverflowError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
 def until(condition, timeout_seconds=20.0, every_seconds=0.02):
     """The first truthy value of `condition()`; an AssertionError when there is none in time."""
     end = time.monotonic() + timeout_seconds

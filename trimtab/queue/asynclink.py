@@ -23,6 +23,7 @@ from trimtab.queue.link import (
     TRANSIENT,
     explain,
     pack,
+    read_only,
 )
 from trimtab.queue.protocol import ALL_KEYS, Script
 
@@ -53,7 +54,7 @@ class DirectLink:
                     raise asyncio.CancelledError  # noqa: TRY301 - swallowed by wait_for, before Python 3.12
                 reply = await connection.read_response(disable_decoding=True, timeout=math.inf)
         except redis_errors.ResponseError as error:
-            if isinstance(error, redis_errors.ReadOnlyError):
+            if read_only(error):
                 await self._drop(connection)  # so that Sentinel is asked again
             elif connection is not None:
                 self._idle.append(connection)
@@ -155,7 +156,8 @@ async def persist(call: Callable[[bool], Awaitable[Any]], timeout_seconds: float
             if clock() + pause >= end:
                 raise explain(error) from error
         except redis_errors.RedisError as error:
-            raise explain(error) from error
+            if not read_only(error) or clock() + pause >= end:
+                raise explain(error) from error
         await asyncio.sleep(pause)
         repeated = True
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

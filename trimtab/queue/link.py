@@ -30,6 +30,8 @@ TRANSIENT = (
     redis_errors.TryAgainError,
     redis_errors.MasterDownError,
 )
+MOVED_MASTER = ("-READONLY ", "-MASTERDOWN ")
+"""How Redis 6.2 says it from inside a script: behind `Error running script`, so that redis-py sees no kind."""
 REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
 FIRST_PAUSE_SECONDS = 0.01
 LONGEST_PAUSE_SECONDS = 0.5
@@ -52,6 +54,11 @@ def from_url(url: str, socket_timeout: float = CALL_SECONDS) -> Redis:
         health_check_interval=0,
         protocol=2,
     )
+
+
+def read_only(error: Exception) -> bool:
+    """Whether a master that has become a replica answered: another one is wanted, over another connection."""
+    return isinstance(error, redis_errors.ReadOnlyError) or any(word in str(error) for word in MOVED_MASTER)
 
 
 def explain(error: Exception) -> QueueUnavailable:
@@ -109,7 +116,7 @@ class DirectLink:
             else:
                 reply = connection.read_response(disable_decoding=True, timeout=block_seconds + CALL_SECONDS)
         except redis_errors.ResponseError as error:
-            if isinstance(error, redis_errors.ReadOnlyError):
+            if read_only(error):
                 self._drop(connection)  # so that Sentinel is asked again
             else:
                 self._idle.append(connection)
@@ -210,7 +217,8 @@ def persist(
             if clock() + pause >= end:
                 raise explain(error) from error
         except redis_errors.RedisError as error:
-            raise explain(error) from error
+            if not read_only(error) or clock() + pause >= end:
+                raise explain(error) from error
         sleep(pause)
         repeated = True
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

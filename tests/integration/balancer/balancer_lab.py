@@ -16,6 +16,7 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from support.redis_lab import free_cluster_port
 
 from trimtab.contract import Endpoint, Keys, ranking_document
 
@@ -41,7 +42,7 @@ class RedisLab:
     """One redis-server process on one port."""
 
     def __init__(self, folder):
-        self.folder, self.port, self.process = folder, free_port(), None
+        self.folder, self.port, self.process = folder, free_cluster_port(), None
         self.keys = Keys(POLICY)
         self.client = redis.Redis(
             port=self.port,
@@ -74,10 +75,8 @@ class RedisLab:
 
     def start_cluster(self):
         """A cluster of one node: what a client must do differently is all there."""
-        self.start(
-            "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", str(free_port())
-        )
-        self.client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        self.start("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
+        self.client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         eventually(lambda: re.search(r"cluster_state\W+ok", str(self.client.execute_command("CLUSTER INFO"))))
 
     def hang(self):

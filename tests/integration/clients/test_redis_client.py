@@ -106,12 +106,17 @@ def test_an_acl_user_with_its_password_in_a_file(tmp_path, client_of):
     secret.write_text("pw")
     with redis_server(tmp_path) as (port, _):
         admin = client_of(redis_url=f"redis://127.0.0.1:{port}/0")
-        admin.execute_command("ACL", "SETUSER", "trim", "on", ">pw", "~trimtab:*", "&trimtab:*", "+@all")
+        admin.execute_command(
+            "ACL", "SETUSER", "trim", "on", ">pw", "~trimtab:*", "resetchannels", "&trimtab:*", "+@all"
+        )
         client = client_of(redis_url=f"redis://trim:ignored@127.0.0.1:{port}/0", redis_password_file=str(secret))
         with redis_errors():
             assert client.get("trimtab:{a/b}:limit") is None
         with pytest.raises(Denied, match=r"(?i)permission|NOPERM"):
             attempt(client)
+
+
+IN_SCRIPT_6_2 = "Error running script (call to f_ab): @user_script:15: @user_script: 15:"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +127,9 @@ def test_an_acl_user_with_its_password_in_a_file(tmp_path, client_of):
         (redis.ResponseError("MASTERDOWN Link with MASTER is down"), Unreachable),
         (redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'."), Unreachable),
         (redis.OutOfMemoryError("command not allowed"), Unreachable),
+        (redis.ResponseError(f"{IN_SCRIPT_6_2} -OOM command not allowed when used memory > 'maxmemory'."), Unreachable),
+        (redis.ResponseError(f"{IN_SCRIPT_6_2} -READONLY You can't write against a read only replica."), Unreachable),
+        (redis.ResponseError(f"{IN_SCRIPT_6_2} WRONGTYPE Operation against a key"), Rejected),
         (redis.ResponseError("NOAUTH Authentication required."), Denied),
         (redis.exceptions.NoPermissionError("no permissions"), Denied),
         (redis.ResponseError("WRONGTYPE Operation against a key"), Rejected),

@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 import redis
+from support.redis_lab import free_cluster_port
 
 from controller.policy.schema import LoadPolicy
 
@@ -196,10 +197,7 @@ def redis_server(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def start(*flags):
-            port = free_port()
-            # A cluster's bus would else take the port 10,000 above, which there may not be.
-            if "--cluster-enabled" in flags:
-                flags = (*flags, "--cluster-port", str(free_port()))
+            port = free_cluster_port() if "--cluster-enabled" in flags else free_port()
             flags = ("--save", "", "--bind", "127.0.0.1", "--port", str(port), *flags)
             stack.enter_context(process("redis-server", *flags, cwd=tmp_path))
             with redis.Redis(port=port, socket_timeout=1) as client:

@@ -115,7 +115,7 @@ def test_denied_access_is_one_line_for_all(redis_client, policy):
 def test_policies_in_different_slots_of_a_cluster(redis_server, policy, wait_until):
     port = redis_server("--cluster-enabled", "yes")
     with redis.Redis(port=port, decode_responses=True) as node:
-        node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        node.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         wait_until(lambda: node.cluster("info")["cluster_state"] == "ok")
     policies = [policy(f"p{i}", concurrency={}) for i in range(5)]
     with redis.RedisCluster(host="127.0.0.1", port=port, decode_responses=True) as client:

@@ -1,14 +1,17 @@
 """Where Redis runs in other ways: a cluster, behind Sentinel, with TLS, for a user with few rights."""
 
 import asyncio
+import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from redis import Redis, RedisCluster
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.sentinel import Sentinel
-from support.redis_lab import RedisServer, free_port, until
+from support.redis_lab import RedisServer, free_cluster_port, until
 
 from trimtab import AsyncRequestQueue, RequestQueue
 from trimtab.queue import inspect_command, parse_inspection
@@ -29,11 +32,10 @@ def one_request(queue):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    bus = free_port()
     folder = tmp_path_factory.mktemp("cluster")
-    with RedisServer(folder, "--cluster-enabled", "yes", "--cluster-port", str(bus)) as server:
+    with RedisServer(folder, "--cluster-enabled", "yes", port=free_cluster_port()) as server:
         with server.client() as client:
-            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             until(lambda: client.cluster("info")["cluster_state"] == "ok")
         yield server
 
@@ -145,19 +147,42 @@ def test_tls(tmp_path):
 
 
 def test_a_user_with_the_documented_rights_and_no_others(redis, server):
-    rights = "~trimtab:{models/acl}:* &trimtab:{models/acl}:* -@all +@connection +eval +evalsha +@pubsub +@hash +@sortedset +@list +@set"
-    redis.execute_command(
-        "ACL SETUSER",
-        "worker",
-        "reset",
-        "on",
-        ">secret",
-        *rights.split(),
-        *["+time", "+get", "+set", "+unlink", "+del", "+exists", "+pexpireat"],
-    )
+    page = (Path(__file__).parents[3] / "docs" / "queue.md").read_text()
+    (command,) = re.findall(r"^ACL SETUSER worker (.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    redis.execute_command("ACL", "SETUSER", "worker", *command.replace("models/model-service", "models/acl").split())
     url = f"redis://worker:secret@127.0.0.1:{server.port}/0"
     with RequestQueue("models/acl", redis=url) as queue:
         one_request(queue)
         queue.set_limit(2)
     with Redis.from_url(url, protocol=2) as client, pytest.raises(Exception, match=r"(?i)no permissions"):
         client.get("trimtab:{models/other}:limit")
+
+
+@pytest.mark.parametrize("form", ["threads", "asyncio"])
+def test_a_call_to_a_master_that_became_a_replica_is_repeated_until_there_is_one_again(tmp_path, form):
+    with RedisServer(tmp_path / "a") as first, RedisServer(tmp_path / "b") as second, first.client() as client:
+        client.replicaof("127.0.0.1", second.port)
+
+        def enqueue():
+            if form == "threads":
+                with RequestQueue("models/read-only", redis=first.url, timeout_seconds=30) as queue:
+                    return queue.enqueue(b"x")
+
+            async def scenario():
+                async with AsyncRequestQueue("models/read-only", redis=first.url, timeout_seconds=30) as queue:
+                    return await queue.enqueue(b"x")
+
+            return asyncio.run(scenario())
+
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(enqueue)
+            until(lambda: call.done() or calls(client) >= 3)
+            assert not call.done(), call.result()
+            client.replicaof("NO", "ONE")
+            assert call.result(timeout=30)
+
+
+def calls(client):
+    """Scripts asked for, whatever became of them."""
+    stats = client.info("commandstats")
+    return sum(value["calls"] for name, value in stats.items() if name in {"cmdstat_eval", "cmdstat_evalsha"})

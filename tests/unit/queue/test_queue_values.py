@@ -21,6 +21,7 @@ from trimtab.queue.link import pack, persist
 from trimtab.queue.protocol import Protocol, Request, Settings
 
 SETTINGS = Settings(5, 10.0, 100, 3, 600.0, 30.0, 1.0, 5.0)
+READ_ONLY_6_2 = "Error running script (call to f_ab): @user_script:9: @user_script: 9: -READONLY You can't write"
 LEASE = b"1790000000000000:ab1x2:2:3:4:-5:1790000060000:1789999999000000:name:with:colons"
 
 
@@ -160,11 +161,13 @@ def test_counters_read_the_packed_totals_too():
     [
         ([], 1, False),
         ([redis_errors.ConnectionError("gone"), redis_errors.ReadOnlyError("replica")], 3, False),
+        ([redis_errors.ResponseError(READ_ONLY_6_2)] * 2, 3, False),
+        ([redis_errors.ResponseError(READ_ONLY_6_2)] * 99, 7, True),
         ([redis_errors.TimeoutError("slow")] * 99, 7, True),
         ([redis_errors.AuthenticationError("wrong password")], 1, True),
         ([redis_errors.OutOfMemoryError("OOM")], 1, True),
     ],
-    ids=["answered", "transient", "for too long", "denied", "refused"],
+    ids=["answered", "transient", "old words", "old words for too long", "for too long", "denied", "refused"],
 )
 def test_calls_are_repeated_while_that_can_help(errors, tries, fails):
     clock = itertools.count()
