@@ -18,6 +18,7 @@ import structlog
 from redis import Redis
 from structlog.typing import FilteringBoundLogger
 
+from controller import collector
 from controller.act.actor import Actor
 from controller.act.limit import LimitWriter
 from controller.clients.kube import KubeApi
@@ -107,6 +108,7 @@ class App:
             policies=[policy.key for policy in self.store.policies],
             settings=self.settings.redacted(),
         )
+        collector.calm()
         self.loop.leader.start()
         self.clockwork = Clockwork(self.tick, shortest_interval(self.store.policies), self._missed)
         if self.inner:

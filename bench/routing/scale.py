@@ -7,6 +7,7 @@ import time
 from random import Random
 
 from bench.routing.product import policy
+from controller.collector import calm
 from controller.decide.decide import decide
 from controller.decide.members import members, standing_weights
 from controller.decide.routing import rank
@@ -21,6 +22,7 @@ def routing_seconds(count: int) -> float:
     """The least of a few ticks: what the work itself costs, whatever else the machine does."""
     rng = Random(1)
     rules, memory = policy(15.0, 60.0), Memory()
+    calm()  # as the daemon does
     least = float("inf")
     for tick in range(TICKS):
         instances = []
@@ -42,3 +44,7 @@ def routing_seconds(count: int) -> float:
         least = min(least, time.process_time() - began)
         _, memory = decide(rules, service, memory)
     return least
+
+
+if __name__ == "__main__":
+    print(f"{routing_seconds(20_000):.3f} CPU seconds to route 20,000 instances")

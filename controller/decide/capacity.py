@@ -6,12 +6,13 @@ The form, rate ÷ (utilisation + penalty × errors), is that of gRPC's weighted 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from math import fsum, log, sqrt
 from statistics import median
+from typing import NamedTuple
 
-from controller.decide.facts import LEAST_UTILISATION, Facts
+from controller.decide.facts import LEAST_UTILISATION, NOTHING, Facts
 from controller.decide.gaps import MEASURED, usual
 from controller.decide.members import Member
 from controller.decide.slo import LARGEST
@@ -33,8 +34,7 @@ AGED_SHARE = 0.3
 reads too low, so what is late may raise an estimate and never lower one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(NamedTuple):
     """Requests/s an instance can serve, and where the figure comes from. `measured` is False for a stand-in."""
 
     value: float
@@ -42,8 +42,7 @@ class Capacity:
     measured: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
+class Learnt(NamedTuple):
     """An estimate made in this tick: requests/s, and the number of requests that it rests on."""
 
     capacity: float
@@ -72,16 +71,16 @@ def learn(
     """
     learnt = {}
     told = usual(f.fresh for f in facts.values())
+    late = AGED_SHARE * window
     for m in fleet:
-        f = facts.get(m.name)
-        measured = None if f is None else _measure(f, little=little)
-        if f is None or measured is None or f.rate is None:
+        f, before = facts.get(m.name, NOTHING), m.memory.capacity
+        measured = _measure(f, little=little)
+        if measured is None or f.rate is None:
             continue
         # With a part missing the figure is too high: what was known counts on, and of a newcomer nothing is known.
-        if not MEASURED.isdisjoint(f.gaps) or (m.memory.capacity is None and not told <= f.fresh):
+        if (f.gaps and not MEASURED.isdisjoint(f.gaps)) or (before is None and not told <= f.fresh):
             continue
-        late = f.age is not None and f.age > AGED_SHARE * window
-        if not (late and m.memory.capacity is not None and measured < m.memory.capacity):
+        if before is None or measured >= before or f.age is None or f.age <= late:
             learnt[m.name] = _blend(m.memory, measured, f.rate, window, now, little=little)
     return learnt
 
@@ -92,10 +91,10 @@ def remember(
     """The members' memories with the estimates in them."""
     memories = {}
     for m in fleet:
-        f, new, memory = facts.get(m.name), learnt.get(m.name), m.memory
-        if f is not None and not f.fresh <= memory.known:
-            memory = replace(memory, known=memory.known | f.fresh)
-        if new is not None:
+        memory, told = m.memory, facts.get(m.name, NOTHING).told
+        if told and told != memory.known:
+            memory = replace(memory, known=told)
+        if (new := learnt.get(m.name)) is not None:
             memory = replace(memory, capacity=new.capacity, capacity_at=now, samples=new.samples)
         memories[m.name] = memory
     return memories
@@ -107,24 +106,27 @@ def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Ca
     How far is empirical Bayes: its noise² = capacity² ÷ samples, against the spread² of the fleet beyond its noise. A fleet of equals
     gets equal weights, an unequal one its differences. Nothing known of one: the median; of nobody: 1 for everybody.
     """
-    known = [m for m in memories.values() if m.capacity is not None]
-    middle = median(m.capacity or 0.0 for m in known) if known else 0.0
+    known = {name: m.capacity for name, m in memories.items() if m.capacity is not None}
+    middle = median(known.values()) if known else 0.0
     if middle <= 0.0:
-        middle = fsum(m.capacity or 0.0 for m in known) / len(known) if known else 0.0
+        middle = fsum(known.values()) / len(known) if known else 0.0
     if not middle:
-        return {name: Capacity(1.0, "no capacity is known yet: an equal share", measured=False) for name in memories}
-    spread = _spread(known, middle)
-    unknown = Capacity(middle, f"no data yet: the fleet's median {middle:.3g}/s", measured=False)
+        return {name: Capacity(1.0, "no capacity is known yet: an equal share", False) for name in memories}
+    # In units of the fleet's; cut, so that squares of absurd samples stay finite.
+    ratios = {name: min(capacity / middle, LARGEST) for name, capacity in known.items()}
+    noises = {name: _noise(ratio, memories[name].samples) for name, ratio in ratios.items()}
+    spread = _spread(ratios.values(), noises.values())
+    unknown = Capacity(middle, f"no data yet: the fleet's median {middle:.3g}/s", False)
     found = {}
     for name, m in memories.items():
         if m.capacity is None:
             found[name] = unknown
             continue
-        trust = spread / (spread + _noise(m, middle))
-        value = middle + trust * (m.capacity - middle)
-        age = 0.0 if m.capacity_at is None else now - m.capacity_at
-        why = f"capacity {value:.3g}/s" if age <= 0.0 else f"capacity {value:.3g}/s, measured {age:.0f} s ago"
-        found[name] = Capacity(value, why, measured=True)
+        value = middle + spread / (spread + noises[name]) * (m.capacity - middle)
+        why = f"capacity {value:.3g}/s"
+        if m.capacity_at is not None and m.capacity_at < now:
+            why += f", measured {now - m.capacity_at:.0f} s ago"
+        found[name] = Capacity(value, why, True)
     return found
 
 
@@ -153,20 +155,14 @@ def _blend(memory: InstanceMemory, measured: float, rate: float, window: float, 
     return Learnt(before + share * (measured - before), samples)
 
 
-def _spread(known: list[InstanceMemory], middle: float) -> float:
+def _spread(ratios: Collection[float], noises: Collection[float]) -> float:
     """Relative variance between the instances beyond what noise explains; at least a trace, to divide by."""
-    if len(known) < 2:
+    if len(ratios) < 2:
         return 1.0
-    far = fsum((_ratio(m, middle) - 1.0) ** 2 for m in known) / (len(known) - 1)
-    return max(far - fsum(_noise(m, middle) for m in known) / len(known), 1e-6)
+    far = fsum((ratio - 1.0) ** 2 for ratio in ratios) / (len(ratios) - 1)
+    return max(far - fsum(noises) / len(noises), 1e-6)
 
 
-def _noise(m: InstanceMemory, middle: float) -> float:
+def _noise(ratio: float, samples: float | None) -> float:
     """Relative variance of one estimate: a mean of n service times that spread as widely as they are long."""
-    ratio = _ratio(m, middle)
-    return 0.0 if m.samples is None else ratio * ratio / max(m.samples, LEAST_SAMPLES)
-
-
-def _ratio(m: InstanceMemory, middle: float) -> float:
-    """Its capacity in units of the fleet's; cut, so that squares of absurd samples stay finite."""
-    return min((m.capacity or 0.0) / middle, LARGEST)
+    return 0.0 if samples is None else ratio * ratio / max(samples, LEAST_SAMPLES)

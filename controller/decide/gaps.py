@@ -33,7 +33,7 @@ def gaps_of(
     """
     if known <= fresh:
         return NONE
-    missing = (known & signals.keys()) - fresh
+    missing = known.intersection(signals).difference(fresh)
     rate = signals.get(Signal.RATE)
     return missing - OF_REQUESTS if isinstance(rate, Fresh) and rate.value <= 0.0 else missing
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
+from operator import attrgetter
+from typing import NamedTuple
 
 from controller.model.memory import InstanceMemory, Memory
 from controller.model.snapshot import Instance, Known, ServiceSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One instance as routing sees it.
 
     Args:
@@ -31,23 +32,29 @@ class Member:
         return self.memory.routable is not False
 
 
+NEVER_SEEN = InstanceMemory()
+
+
 def members(service: ServiceSnapshot, memory: Memory, standing: Mapping[str, float]) -> tuple[Member, ...]:
     """Every instance that exists or may still exist, by name; `standing` are the weights that clients use now."""
     found = []
     for instance in service.instances:
-        before = memory.instances.get(instance.name, InstanceMemory())
-        replaced = None not in (instance.uid, before.uid) and instance.uid != before.uid
-        known = _update(instance, InstanceMemory() if replaced else before, service.at)
-        if _appears(instance, before, known, memory, standing, replaced=replaced):
+        name, uid = instance.name, instance.uid
+        before = memory.instances.get(name, NEVER_SEEN)
+        replaced = uid != before.uid and uid is not None and before.uid is not None
+        known = _update(instance, NEVER_SEEN if replaced else before, service.at)
+        # Whoever is as it was before does not begin to serve now.
+        if known is not before and _appears(instance, before, known, memory, standing, replaced=replaced):
             known = replace(known, serving_since=service.at)
-        found.append(Member(instance.name, instance, known, None if replaced else standing.get(instance.name)))
+        found.append(Member(name, instance, known, None if replaced else standing.get(name)))
     if not service.instances_complete:
         listed = {m.name for m in found}
         found += [
-            Member(name, None, memory.instances.get(name, InstanceMemory()), standing.get(name))
+            Member(name, None, memory.instances.get(name, NEVER_SEEN), standing.get(name))
             for name in {*standing, *memory.instances} - listed
         ]
-    return tuple(sorted(found, key=lambda m: m.name))
+    found.sort(key=attrgetter("name"))
+    return tuple(found)
 
 
 def standing_weights(service: ServiceSnapshot, memory: Memory) -> Mapping[str, float]:
@@ -96,7 +103,8 @@ def _update(instance: Instance, before: InstanceMemory, now: float) -> InstanceM
     routable = False if instance.terminating else before.routable if instance.ready is None else instance.ready
     uid = before.uid if instance.uid is None else instance.uid
     endpoint = before.endpoint if instance.endpoint is None else instance.endpoint
-    if before.first_seen is not None and (uid, endpoint, routable) == (before.uid, before.endpoint, before.routable):
+    same = uid == before.uid and endpoint == before.endpoint and routable == before.routable
+    if same and before.first_seen is not None:
         return before
     return replace(
         before,

@@ -80,28 +80,35 @@ def judge(
         memories = {m.name: m.memory for m in fleet}
         shed = {m.name: _why(facts.get(m.name, NOTHING), m.memory, rules, now) for m in routable if m.memory.shedding}
         return Verdicts(memories, shed, panic=False, overload="", suspects=frozenset(shed))
-    drafts = {m.name: _Draft.of(m, facts.get(m.name, NOTHING), rules, now) for m in fleet}
-    ranked = [drafts[m.name] for m in routable]
-    _relate(ranked, rules)
+    crowd = {m.name: facts.get(m.name, NOTHING) for m in fleet}
+    # Most are neither in trouble nor on their way out of it: nothing but their figures changes.
+    drafts = {
+        m.name: _Draft.of(m, crowd[m.name], rules, now) for m in fleet if not _well(m.memory, crowd[m.name], rules)
+    }
+    ranked = [drafts[m.name] for m in routable if m.name in drafts]
+    if ranked:
+        _relate(ranked, [crowd[m.name] for m in routable], rules)
     lasting = sum(d.fails and _lasts(d.failing_since, 0.5 * rules.interval, now) for d in ranked)
-    panic = 2 * lasting > len(ranked)
-    overload = 2 * sum(d.slow for d in ranked) > len(ranked)
+    panic = 2 * lasting > len(routable)
+    overload = 2 * sum(d.slow for d in ranked) > len(routable)
     for draft in ranked:
         draft.step(rules, now)
     wanted = [d for d in ranked if d.shedding]
     allowed = [] if panic else [d for d in wanted if d.fails or not overload]
-    kept = _affordable(allowed, ranked, learnt)
+    kept = _affordable(allowed, routable, crowd, learnt) if allowed else []
     chosen = {d.name for d in kept}
     refused = [d for d in wanted if d.name not in chosen]
     for draft in refused:
         draft.shedding, draft.calm_since = False, None
         draft.sheddings, draft.shed_since = draft.memory.sheddings, draft.memory.shed_since
-    memories = {m.name: drafts[m.name].remember(learnt.get(m.name), now) for m in fleet}
+    memories = {m.name: _remembered(m.memory, crowd[m.name], learnt.get(m.name), now) for m in fleet}
+    for name, draft in drafts.items():
+        draft.note(memories[name])
     return Verdicts(
         memories,
         {d.name: _why(d.facts, memories[d.name], rules, now) for d in kept},
         panic=panic,
-        overload="" if panic or not (overload or refused) else _overload(ranked),
+        overload="" if panic or not (overload or refused) else _overload(ranked, len(routable)),
         suspects=frozenset() if panic or overload else frozenset(d.name for d in ranked if d.shedding or d.alone),
         released=frozenset(d.name for d in refused if d.memory.shedding),
     )
@@ -210,35 +217,53 @@ class _Draft:
             self.shedding = False
             self.calm_since = self.over_since = self.failing_since = None
 
-    def remember(self, learnt: Learnt | None, now: float) -> InstanceMemory:
-        """The memory after this tick."""
-        m, latency = self.memory, self.facts.latency
-        # Written out: dataclasses.replace takes twice as long, and this runs for each of 20,000 instances.
-        return InstanceMemory(
-            uid=m.uid,
-            capacity=m.capacity if learnt is None else learnt.capacity,
-            capacity_at=m.capacity_at if learnt is None else now,
-            latency=m.latency if latency is None else latency,
-            over_since=self.over_since,
-            shedding=self.shedding,
-            calm_since=self.calm_since,
-            first_seen=m.first_seen,
-            endpoint=m.endpoint,
-            routable=m.routable,
-            latency_at=m.latency_at if latency is None else now,
-            failing_since=self.failing_since,
-            samples=m.samples if learnt is None else learnt.samples,
-            serving_since=m.serving_since,
-            shed_since=self.shed_since,
-            sheddings=self.sheddings,
-            known=m.known if self.facts.fresh <= m.known else m.known | self.facts.fresh,
-        )
+    def note(self, after: InstanceMemory) -> None:
+        """Put the streaks and the state into the memory of this tick."""
+        after.over_since, after.failing_since, after.calm_since = self.over_since, self.failing_since, self.calm_since
+        after.shedding, after.shed_since, after.sheddings = self.shedding, self.shed_since, self.sheddings
 
 
-def _relate(ranked: Sequence[_Draft], rules: _Rules) -> None:
-    """Tell a trouble of one's own from a trouble that all share."""
-    latencies = sorted(d.facts.latency for d in ranked if d.facts.latency is not None)
-    errors = sorted(d.facts.errors for d in ranked if d.facts.errors is not None)
+def _well(memory: InstanceMemory, facts: Facts, rules: _Rules) -> bool:
+    """Whether it is in no trouble now, and was in none."""
+    return not (
+        memory.shedding
+        or memory.over_since is not None
+        or memory.failing_since is not None
+        or memory.calm_since is not None
+        or (facts.latency is not None and facts.latency > rules.threshold)
+        or (facts.errors is not None and facts.errors > rules.failing)
+    )
+
+
+def _remembered(m: InstanceMemory, facts: Facts, learnt: Learnt | None, now: float) -> InstanceMemory:
+    """The memory with this tick's figures in it."""
+    latency = facts.latency
+    # Written out: dataclasses.replace takes several times as long, and this runs for each of 20,000 instances.
+    return InstanceMemory(
+        uid=m.uid,
+        capacity=m.capacity if learnt is None else learnt.capacity,
+        capacity_at=m.capacity_at if learnt is None else now,
+        latency=m.latency if latency is None else latency,
+        over_since=m.over_since,
+        shedding=m.shedding,
+        calm_since=m.calm_since,
+        first_seen=m.first_seen,
+        endpoint=m.endpoint,
+        routable=m.routable,
+        latency_at=m.latency_at if latency is None else now,
+        failing_since=m.failing_since,
+        samples=m.samples if learnt is None else learnt.samples,
+        serving_since=m.serving_since,
+        shed_since=m.shed_since,
+        sheddings=m.sheddings,
+        known=facts.told or m.known,
+    )
+
+
+def _relate(ranked: Sequence[_Draft], crowd: Sequence[Facts], rules: _Rules) -> None:
+    """Tell a trouble of one's own from a trouble that the whole crowd shares."""
+    latencies = sorted(f.latency for f in crowd if f.latency is not None)
+    errors = sorted(f.errors for f in crowd if f.errors is not None)
     for draft in ranked:
         if draft.slow and draft.facts.latency is not None:
             others = _others_median(latencies, draft.facts.latency)
@@ -260,20 +285,23 @@ def _others_median(ordered: Sequence[float], value: float) -> float | None:
     return ordered[middle + (bisect_left(ordered, value) <= middle)]
 
 
-def _affordable(wanted: list[_Draft], ranked: list[_Draft], learnt: Mapping[str, Learnt]) -> list[_Draft]:
+def _affordable(
+    wanted: list[_Draft], routable: Sequence[Member], crowd: Mapping[str, Facts], learnt: Mapping[str, Learnt]
+) -> list[_Draft]:
     """Whom the others can do without: at most half of the fleet, and of the slow only as many as leave room.
 
     Failing instances come first, as what they serve is nothing; then those already shed, so that none flaps; then the worst.
     """
     order = sorted(wanted, key=lambda d: (not d.fails, not d.memory.shedding, -(d.facts.latency or 0.0), d.name))
-    order = order[: floor(SHED_MOST * len(ranked))]
-    whole = fsum(_capacity(d, learnt) for d in ranked)
-    rates = [d.facts.rate for d in ranked if d.facts.rate is not None and d.facts.utilisation is not None]
+    order = order[: floor(SHED_MOST * len(routable))]
+    whole = fsum(_capacity(m.name, m.memory, learnt) for m in routable)
+    served = [f.rate for m in routable if (f := crowd[m.name]).utilisation is not None]
+    rates = [rate for rate in served if rate is not None]
     load = fsum(rates)
     kept = []
-    fresh = max(1, floor(SLOW_AT_ONCE * len(ranked)))
+    fresh = max(1, floor(SLOW_AT_ONCE * len(routable)))
     for draft in order:
-        left = whole - _capacity(draft, learnt)
+        left = whole - _capacity(draft.name, draft.memory, learnt)
         new = not draft.memory.shedding
         if draft.fails or (
             (fresh or not new) and (not rates or load <= (FULL_TO_SHED if new else FULL_TO_KEEP) * left)
@@ -284,14 +312,14 @@ def _affordable(wanted: list[_Draft], ranked: list[_Draft], learnt: Mapping[str,
     return kept
 
 
-def _capacity(draft: _Draft, learnt: Mapping[str, Learnt]) -> float:
-    now = learnt.get(draft.name)
-    return (draft.memory.capacity or 0.0) if now is None else now.capacity
+def _capacity(name: str, memory: InstanceMemory, learnt: Mapping[str, Learnt]) -> float:
+    now = learnt.get(name)
+    return (memory.capacity or 0.0) if now is None else now.capacity
 
 
-def _overload(ranked: Sequence[_Draft]) -> str:
+def _overload(ranked: Sequence[_Draft], count: int) -> str:
     slow = sum(d.slow for d in ranked)
-    return f"overload: {slow} of {len(ranked)} instances are over the threshold and the others have no room; nobody is shed"
+    return f"overload: {slow} of {count} instances are over the threshold and the others have no room; nobody is shed"
 
 
 def _lasts(since: float | None, seconds: float, now: float) -> bool:

@@ -206,7 +206,8 @@ class _Weighing:
         # What everybody has inside in proportion is no backlog; clients that share their counts see to small differences.
         per_capacity = PILED_UP * backlog / fsum(aims.values())
         inside = {name: self._facts[name].in_flight or 0.0 for name in aims}
-        piled = {name: max(0.0, inside[name] - per_capacity * aim) for name, aim in aims.items()}
+        piled = dict.fromkeys(aims, 0.0)
+        piled |= {name: over for name, aim in aims.items() if (over := inside[name] - per_capacity * aim) > 0.0}
         if not any(piled.values()):
             return shares
         poured = fill(aims, piled, amount)
@@ -248,19 +249,20 @@ class _Weighing:
         aimed = fsum(self._targets[name] for name in base)
         slack, gain, floor = self._rules.maxChange, self._loop.gain, self._floor
         low, high, aims = {}, {}, {}
+        targets, ramps = self._targets, self._ramps
+        # What would speak against them may be what is missing.
+        gapped = {name for name, f in self._facts.items() if f.gaps and not WEIGHED.isdisjoint(f.gaps)}
         for name, before in base.items():
             anchor = before / share * rest if share > 0.0 else rest / len(base)
-            aim = self._targets[name] / aimed * rest if aimed > 0.0 else anchor
+            aim = targets[name] / aimed * rest if aimed > 0.0 else anchor
             if gain < 1.0 and aim > 0.0 and anchor > 0.0:
                 aim = anchor * exp(gain * log(aim / anchor))
-            low[name] = max(anchor * (1.0 - slack), floor)
-            high[name] = max(anchor * (1.0 if name in new else 1.0 + slack), floor)
-            if name in self._ramps and name not in new:
+            least, most = anchor * (1.0 - slack), anchor if name in new or name in gapped else anchor * (1.0 + slack)
+            if name in ramps and name not in new and name not in gapped:
                 # Its ramp is its bound: steps from a tenth would take twice as long as the ramp.
-                high[name] = max(high[name], aim)
-            if not WEIGHED.isdisjoint(self._facts[name].gaps):
-                # What would speak against it may be what is missing.
-                high[name] = max(anchor, floor)
+                most = max(most, aim)
+            low[name] = max(floor, least)
+            high[name] = max(floor, most)
             aims[name] = aim
         if fsum(low.values()) > rest:
             low = dict.fromkeys(base, floor)

@@ -25,35 +25,30 @@ def rows_of(
 ) -> tuple[RankedEndpoint, ...]:
     """Heaviest first, then by name."""
     listed = [m for m in fleet if m.memory.endpoint is not None]
-    listed.sort(key=lambda m: (-round(weights.get(m.name, 0.0), 12), m.name))
+    # The fleet comes by name, and sorting keeps that order among equals.
+    listed.sort(key=lambda m: -round(weights.get(m.name, 0.0), 12))
     rows = []
     for position, m in enumerate(listed, start=1):
-        f = facts.get(m.name, NOTHING)
+        name, f = m.name, facts.get(m.name, NOTHING)
         state, why = _state(m, reasons, shed, f, service)
-        rows.append(
-            RankedEndpoint(
-                m.memory.endpoint or "",
-                m.name,
-                position,
-                weights.get(m.name, 0.0),
-                state,
-                f.age,
-                f.latency if f.latency is not None else _last(m, Signal.LATENCY),
-                f.cpu if f.cpu is not None else _last(m, Signal.CPU),
-                f.memory if f.memory is not None else _last(m, Signal.MEMORY),
-                why,
-            )
-        )
+        latency, cpu, memory = f.latency, f.cpu, f.memory
+        if f.stale:
+            latency = _last(m, Signal.LATENCY) if latency is None else latency
+            cpu = _last(m, Signal.CPU) if cpu is None else cpu
+            memory = _last(m, Signal.MEMORY) if memory is None else memory
+        weight, endpoint = weights.get(name, 0.0), m.memory.endpoint or ""
+        rows.append(RankedEndpoint(endpoint, name, position, weight, state, f.age, latency, cpu, memory, why))
     return tuple(rows)
 
 
 def changes_of(standing: Mapping[str, float], rows: tuple[RankedEndpoint, ...]) -> tuple[Change, ...]:
     """The weights that moved visibly against the ranking that stands."""
     changes = []
+    stands = standing.get
     for row in rows:
-        before = standing.get(row.instance, 0.0)
-        if abs(row.weight - before) >= VISIBLE * before and row.weight != before:
-            changes.append(Change(f"weight {row.instance}", before or None, row.weight, row.why))
+        before, weight = stands(row.instance, 0.0), row.weight
+        if weight != before and abs(weight - before) >= VISIBLE * before:
+            changes.append(Change(f"weight {row.instance}", before or None, weight, row.why))
     listed = {row.instance for row in rows}
     gone = sorted(name for name, weight in standing.items() if weight > 0.0 and name not in listed)
     return (*changes, *(Change(f"weight {name}", standing[name], None, "its pod is gone") for name in gone))
@@ -62,7 +57,7 @@ def changes_of(standing: Mapping[str, float], rows: tuple[RankedEndpoint, ...]) 
 def _state(
     m: Member, reasons: Mapping[str, str], shed: Mapping[str, str], f: Facts, service: ServiceSnapshot
 ) -> tuple[EndpointState, str]:
-    if not m.routable:
+    if m.memory.routable is False:
         terminating = m.seen is not None and m.seen.terminating
         served = m.memory.capacity is not None or m.memory.latency is not None
         state = EndpointState.EJECTED if terminating or served else EndpointState.WARMING

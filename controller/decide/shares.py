@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import fsum
 
 ROUNDS = 200
@@ -26,9 +26,10 @@ def project(
         return _scaled(low, total)
     if most <= total:
         return _scaled(high, total)
-    aims = {name: max(target, LEAST_TARGET) for name, target in targets.items()}
-    scale = _scale(aims, low, high, total)
-    return _scaled({name: min(max(scale * aim, low[name]), high[name]) for name, aim in aims.items()}, total)
+    rows = [(max(target, LEAST_TARGET), low[name], high[name]) for name, target in targets.items()]
+    scale = _scale(rows, total)
+    found = [least if (x := scale * aim) < least else min(most, x) for aim, least, most in rows]
+    return _scaled(dict(zip(targets, found, strict=True)), total)
 
 
 def fill(capacities: Mapping[str, float], backlogs: Mapping[str, float], amount: float) -> dict[str, float]:
@@ -42,7 +43,9 @@ def fill(capacities: Mapping[str, float], backlogs: Mapping[str, float], amount:
         backlogs: requests inside, by the same names.
         amount: requests to come, above 0.
     """
-    order = sorted((backlogs[name] / capacity, capacity) for name, capacity in capacities.items())
+    empty = [capacity for name, capacity in capacities.items() if not backlogs[name]]
+    order = [(0.0, capacity) for capacity in sorted(empty)]
+    order += sorted((backlogs[name] / capacity, capacity) for name, capacity in capacities.items() if backlogs[name])
     width = held = level = 0.0
     for index, (mark, capacity) in enumerate(order):
         width += capacity
@@ -50,12 +53,12 @@ def fill(capacities: Mapping[str, float], backlogs: Mapping[str, float], amount:
         level = (amount + held) / width
         if index + 1 == len(order) or level <= order[index + 1][0]:
             break
-    return {name: max(0.0, level * capacity - backlogs[name]) for name, capacity in capacities.items()}
+    levels = {name: level * capacity - backlogs[name] for name, capacity in capacities.items()}
+    return {name: max(0.0, share) for name, share in levels.items()}
 
 
-def _scale(aims: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float], total: float) -> float:
-    """The scale at which the clamped shares sum to `total`: Newton's steps, which are exact on a line, inside a bracket."""
-    rows = [(aim, low[name], high[name]) for name, aim in aims.items()]
+def _scale(rows: Sequence[tuple[float, float, float]], total: float) -> float:
+    """For rows of target, lower and upper bound: the scale at which the clamped shares sum to `total`: Newton's steps, which are exact on a line, inside a bracket."""
     bottom, top, scale = 0.0, max(most / aim for aim, _, most in rows), 1.0
     for _ in range(ROUNDS):
         if not bottom < scale < top:
@@ -64,7 +67,7 @@ def _scale(aims: Mapping[str, float], low: Mapping[str, float], high: Mapping[st
                 break
         found = [scale * aim for aim, _, _ in rows]
         whole = fsum(
-            least if value < least else min(value, most) for value, (_, least, most) in zip(found, rows, strict=True)
+            least if value < least else min(most, value) for value, (_, least, most) in zip(found, rows, strict=True)
         )
         if abs(whole - total) <= CLOSE * total:
             return scale

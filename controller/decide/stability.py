@@ -89,10 +89,11 @@ def moves_of(standing: Mapping[str, float], weights: Mapping[str, float]) -> dic
 
 def swing_of(memory: Memory, weights: Mapping[str, float], moves: Mapping[str, float]) -> float:
     """The smoothed share of all weight that went back where it came from in this tick."""
+    last = memory.moves.get
     back = fsum(
-        weights[name] * min(abs(move), abs(memory.moves.get(name, 0.0)))
+        weights[name] * min(abs(move), abs(before))
         for name, move in moves.items()
-        if move * memory.moves.get(name, 0.0) < 0.0
+        if (before := last(name, 0.0)) * move < 0.0
     )
     return memory.swing + SWING_SMOOTHING * (back - memory.swing)
 
@@ -110,10 +111,11 @@ def herding_of(facts: Mapping[str, Facts], standing: Mapping[str, float], window
     total = fsum(rates.values())
     if not len(facts) == len(rates) >= 2 or total * window < HERDING_REQUESTS or not standing:
         return None
-    first = min(standing, key=lambda name: (-standing[name], name))
-    if first not in rates or standing[first] <= 0.0:
+    most = max(standing.values())
+    first = min(name for name, weight in standing.items() if weight == most)
+    if first not in rates or most <= 0.0:
         return None
-    return rates[first] / total / standing[first]
+    return rates[first] / total / most
 
 
 def report(now: Loop, swing: float, herding: float | None) -> Stability:

@@ -19,9 +19,12 @@ class EndpointState(StrEnum):
     EJECTED = "ejected"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RankedEndpoint:
-    """One row of the ranking. Seconds and ratios; None where nothing is known. Weights of one ranking sum to 1."""
+    """One row of the ranking. Seconds and ratios; None where nothing is known. Weights of one ranking sum to 1.
+
+    A value, not frozen for the same reason as `InstanceMemory`.
+    """
 
     endpoint: str
     instance: str
