@@ -1,7 +1,12 @@
-"""`make bench-limit`: the adaptive limit beside published ones, 20 seeds, one update per control period."""
+"""`make bench-limit`: the adaptive limit beside published ones, 20 seeds, one update per control period.
+
+Ours runs on three disjoint sets of 20 seeds, and every check is the worst of the three; the others run on the first set.
+BENCH_SEED says where the first set begins (0), so that nobody need believe that it was tuned on the seeds that judge it.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from statistics import mean, pstdev
@@ -9,7 +14,8 @@ from statistics import mean, pstdev
 from bench.limit.sim import ALGORITHMS, LEAST, Run, Scenario, run, static
 from bench.report import Report
 
-SEEDS = range(20)
+FIRST = int(os.environ.get("BENCH_SEED", "0"))
+SETS = [range(FIRST + 1000 * i, FIRST + 1000 * i + 20) for i in range(3)]
 CHANGE = 40
 """The period at which capacity changes, where it does."""
 SETTLED = 20
@@ -44,8 +50,8 @@ def until(runs: Sequence[Run], start: int, inside: Callable[[float, float], bool
     return max(known) if len(known) == len(waits) else None
 
 
-def figures(name: str) -> dict[str, int | float | None]:
-    runs = {key: [run(name, scenario, seed) for seed in SEEDS] for key, scenario in SCENARIOS.items()}
+def figures(name: str, seeds: range) -> dict[str, int | float | None]:
+    runs = {key: [run(name, scenario, seed) for seed in seeds] for key, scenario in SCENARIOS.items()}
     found: dict[str, int | float | None] = {
         "reach": until(runs["reach"], 0, lambda x, k: 0.8 * k <= x <= 1.3 * k),
         "fall": until(runs["fall"], CHANGE, lambda x, k: x <= 1.3 * k),
@@ -61,7 +67,7 @@ def figures(name: str) -> dict[str, int | float | None]:
     found["timeouts"] = max(r.limits[-1] for r in runs["timeouts"])
     found["idle"] = max(max(r.limits[CHANGE + 1 :]) / r.limits[CHANGE] for r in runs["idle"])
     good = mean(mean(r.goods[SETTLED:]) for r in runs["noise 5%"])
-    best = max(mean(static(limit, STEADY["noise 5%"], seed) for seed in SEEDS) for limit in STATICS)
+    best = max(mean(static(limit, STEADY["noise 5%"], seed) for seed in seeds) for limit in STATICS)
     found["goodput"] = good / best
     return found
 
@@ -79,15 +85,25 @@ CHECKS: dict[str, tuple[str, Callable[[float], bool]]] = {
 }
 
 
+def worst(key: str, values: Sequence[int | float | None]) -> int | float | None:
+    """Of the sets: None (never) where one of them is, else the lowest where much is wanted and the highest elsewhere."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return min(known) if key == "goodput" or key.endswith(" min") else max(known)
+
+
 def main() -> int:
     report = Report("limit")
+    ours = [figures("ours", seeds) for seeds in SETS]
+    for seeds, found in zip(SETS, ours, strict=True):
+        report.row(algorithm=f"ours, seeds {seeds.start}-{seeds.stop - 1}", **found)
     for name in ALGORITHMS:
-        found = figures(name)
-        report.row(algorithm=name, **found)
-        if name == "ours":
-            for key, (target, holds) in CHECKS.items():
-                value = found[key]
-                report.check(key, value, target, value is not None and holds(value))
+        if name != "ours":
+            report.row(algorithm=name, **figures(name, SETS[0]))
+    for key, (target, holds) in CHECKS.items():
+        value = worst(key, [found[key] for found in ours])
+        report.check(key, value, target, value is not None and holds(value))
     return report.finish()
 
 

@@ -19,6 +19,7 @@ class QueueCount:
         service: completions by bucket of their service time (`trimtab.queue.counters`).
         in_flight: requests in flight now.
         waiting: requests that wait now.
+        since: when the first request was counted; another value means that the counters began anew.
     """
 
     at: float
@@ -27,6 +28,7 @@ class QueueCount:
     service: Mapping[int, int]
     in_flight: int
     waiting: int
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,4 +62,5 @@ def _count(fields: dict[bytes, bytes], leases: int, waiting: int) -> QueueCount 
         service=counters.service,
         in_flight=leases,
         waiting=waiting,
+        since=counters.since,
     )

@@ -1,7 +1,10 @@
-"""Throughput against requests in flight: the curve with a knee that fits the last samples best.
+"""Throughput against requests in flight: the curve with a knee that fits what was seen best.
 
 ln X(n) = ln softmin(n, K) - ln b: below the knee K throughput X grows with the requests in flight n, each taking the base
 time b; beyond it X stays. By Little's law the response time is n / X, so one curve holds both.
+
+What was seen is kept in cells, `STEP` wide in ln n: each holds a weight and the mean of ln X. So any number of samples takes
+the room and the time of some dozens, and the curve at all knees is one table.
 """
 
 from __future__ import annotations
@@ -12,10 +15,20 @@ from math import exp, fsum, log
 
 ROUNDING = 6.0
 """Of the knee: a fleet's servers do not fill up evenly, so its knee is a bend."""
-STEP, BEYOND = 0.05, 0.5
-"""Of the candidates for ln K, and how far beyond the samples they reach."""
+STEP = 0.025
+"""Width of a cell, in ln n."""
+EVERY = 2
+"""Cells between two candidates for the knee."""
+BEYOND = 0.5
+"""How far the candidates reach beyond what was seen, in ln n."""
 KNEE_SPREAD = 0.25
 """How far ln K is expected to move between two fits: where the samples do not tell, it stays near what was found before."""
+REACH = 400
+"""Cells between n and K from which softmin is the smaller of both."""
+
+Cell = tuple[int, float, float]
+"""round(ln n / STEP), weight, mean of ln throughput."""
+Cells = tuple[Cell, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,8 @@ class Curve:
         return self.unaided[self._nearest(knee)]
 
     def _nearest(self, knee: float) -> int:
-        return min(range(len(self.knees)), key=lambda i: abs(self.knees[i] - knee))
+        place = round(log(knee / self.knees[0]) / (EVERY * STEP))
+        return min(max(place, 0), len(self.knees) - 1)
 
 
 def bend(in_flight: float, knee: float) -> float:
@@ -50,51 +64,83 @@ def bend(in_flight: float, knee: float) -> float:
     return log(in_flight) - log(1.0 + exp(min(ROUNDING * ratio, 600.0))) / ROUNDING
 
 
-def fit(
-    samples: Sequence[tuple[float, float]],
-    noise: float,
-    *,
-    memory: float,
-    base: float | None,
-    trust: float,
-    knee: float | None,
-) -> Curve:
-    """The curve through the samples: mean of ln K and ln b over the candidates, each as likely as the samples make it.
+_BENDS = tuple(log(1.0 + exp(ROUNDING * STEP * d)) / ROUNDING for d in range(-REACH, REACH + 1))
+"""ln n - ln softmin(n, K) by cells between n and K."""
+
+
+def cell_of(in_flight: float) -> int:
+    """The cell of n."""
+    return round(log(in_flight) / STEP)
+
+
+def add(cells: Cells, in_flight: float, throughput: float, *, memory: float) -> Cells:
+    """The cells after one sample more; what was there before counts 1/e after `memory` samples."""
+    place, value, fade = cell_of(in_flight), log(throughput), exp(-1.0 / memory)
+    kept = {i: (w * fade, x) for i, w, x in cells if w * fade > 1e-3}
+    weight, mean = kept.get(place, (0.0, value))
+    kept[place] = (weight + 1.0, mean + (value - mean) / (weight + 1.0))
+    return tuple((i, w, x) for i, (w, x) in sorted(kept.items()))
+
+
+def shifted(cells: Cells, share: float) -> Cells:
+    """The cells of a fleet that is `share` times as large."""
+    cells_off, off = round(log(share) / STEP), log(share)
+    return tuple((i + cells_off, w, x + off) for i, w, x in cells)
+
+
+def weight_of(cells: Cells) -> float:
+    """How many samples they count as."""
+    return fsum(w for _, w, _ in cells)
+
+
+def fit(cells: Cells, noise: float, *, base: float | None, trust: float, knee: float | None) -> Curve:
+    """The curve through what was seen: mean of ln K and ln b over the candidates, each as likely as the samples make it.
 
     Args:
-        samples: requests in flight and requests/s, all positive, oldest first.
+        cells: at least one.
         noise: standard deviation of ln throughput.
-        memory: updates after which a sample counts 1/e.
         base: as found before, seconds; it counts as much as `trust` samples.
         knee: as found before, requests; None when nothing is known or it has changed.
     """
-    weights = [exp((i + 1 - len(samples)) / memory) for i in range(len(samples))]
-    logs = [(n, log(x)) for n, x in samples]
     prior = 0.0 if base is None else trust
     prior_log = 0.0 if base is None else log(base)
-    whole_weight = fsum(weights)
-    total = whole_weight + prior
-    low, high = log(min(n for n, _ in logs)) - BEYOND, log(max(n for n, _ in logs)) + BEYOND
-    count = round((high - low) / STEP) + 1
-    knees, bases, costs, told = [], [], [], []
-    for i in range(count):
-        candidate = exp(low + i * STEP)
-        gaps = [bend(n, candidate) - x for n, x in logs]
-        log_base = (fsum(w * g for w, g in zip(weights, gaps, strict=True)) + prior * prior_log) / total
-        cost = fsum(w * (g - log_base) ** 2 for w, g in zip(weights, gaps, strict=True))
-        cost += prior * (log_base - prior_log) ** 2
-        mean_gap = fsum(w * g for w, g in zip(weights, gaps, strict=True)) / whole_weight
-        told.append(fsum(w * (g - mean_gap) ** 2 for w, g in zip(weights, gaps, strict=True)) / (2.0 * noise * noise))
-        knees.append(candidate)
-        bases.append(exp(log_base))
-        costs.append(cost / (2.0 * noise * noise))
-    pulls = [0.0 if knee is None else 0.5 * (log(k / knee) / KNEE_SPREAD) ** 2 for k in knees]
+    whole = weight_of(cells)
+    total = whole + prior
+    reach = round(BEYOND / STEP)
+    places = range(cells[0][0] - reach, cells[-1][0] + reach + 1, EVERY)
+    known = [(i, w, i * STEP - x) for i, w, x in cells]
+    scale = 1.0 / (2.0 * noise * noise)
+    bases, costs, told = [], [], []
+    for place in places:
+        first = second = 0.0
+        for i, w, apart in known:
+            gap = apart - _BENDS[min(max(i - place, -REACH), REACH) + REACH]
+            first += w * gap
+            second += w * gap * gap
+        log_base = (first + prior * prior_log) / total
+        bases.append(log_base)
+        costs.append((second + prior * prior_log * prior_log - total * log_base * log_base) * scale)
+        told.append((second - first * first / whole) * scale)
+    centre = None if knee is None else log(knee)
+    pulls = [0.0 if centre is None else 0.5 * ((p * STEP - centre) / KNEE_SPREAD) ** 2 for p in places]
     least, least_told = min(costs), min(told)
-    worst = min(c + p for c, p in zip(costs, pulls, strict=True))
-    odds = [exp(worst - c - p) for c, p in zip(costs, pulls, strict=True)]
-    whole = fsum(odds)
-    mean_knee = exp(fsum(o * log(k) for o, k in zip(odds, knees, strict=True)) / whole)
-    mean_base = exp(fsum(o * log(b) for o, b in zip(odds, bases, strict=True)) / whole)
+    best = min(c + p for c, p in zip(costs, pulls, strict=True))
+    odds = [exp(best - c - p) for c, p in zip(costs, pulls, strict=True)]
+    sure = fsum(odds)
+    mean_knee = exp(fsum(o * p * STEP for o, p in zip(odds, places, strict=True)) / sure)
+    mean_base = exp(fsum(o * b for o, b in zip(odds, bases, strict=True)) / sure)
     return Curve(
-        mean_knee, mean_base, tuple(knees), tuple(c - least for c in costs), tuple(t - least_told for t in told)
+        mean_knee,
+        mean_base,
+        tuple(exp(p * STEP) for p in places),
+        tuple(c - least for c in costs),
+        tuple(t - least_told for t in told),
     )
+
+
+def cells_of(samples: Sequence[tuple[float, float]], *, memory: float) -> Cells:
+    """The cells of some samples, oldest first."""
+    cells: Cells = ()
+    for in_flight, throughput in samples:
+        cells = add(cells, in_flight, throughput, memory=memory)
+    return cells

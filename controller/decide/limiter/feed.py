@@ -23,7 +23,7 @@ def resume(state: LimiterMemory | None, standing: int, ready: int | None) -> Lim
         return LimiterMemory(float(standing), ready=ready)
     if round(state.limit) == standing:
         return state
-    return replace(state, limit=float(standing), since=None, in_flight_sum=0.0, ticks=0)
+    return replace(state, limit=float(standing), home=None, since=None, in_flight_sum=0.0, ticks=0)
 
 
 def tick(

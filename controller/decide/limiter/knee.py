@@ -1,9 +1,13 @@
 """Following the knee from sample to sample: how long to remember, and when capacity has changed.
 
-The samples since the last change are fitted whole, newest most. The noisier they are, the longer they count. A change is
-noticed by CUSUM (Page 1954) of each sample's distance from what the curve expected, in deviations: what adds up on one
-side is no noise. Then all samples before it are dropped, and only the base time is kept of them: losing or gaining capacity
-moves the knee, not the time that a request takes when nothing waits.
+Two time scales. What was seen since the last change is fitted whole, newest most: the slow, steady view. A change is noticed
+by CUSUM (Page 1954) of each sample's distance from what the curve expected, in deviations: what adds up on one side is no
+noise. Then all samples before it are dropped, and only the base time is kept of them: losing or gaining capacity moves the
+knee, not the time that a request takes when nothing waits.
+
+In noise (`unrest`) both scales stretch: a change must be larger and last longer to be one, samples count for longer, and what
+was learnt (the base, the usual knee) moves slowly. A single limit cannot tell a knee from a base, only their ratio; so where
+the samples do not tell, both stay where they were.
 """
 
 from __future__ import annotations
@@ -11,83 +15,139 @@ from __future__ import annotations
 from dataclasses import replace
 from math import exp, log
 
-from controller.decide.limiter.curve import Curve, bend, fit
+from controller.decide.limiter.curve import Cells, Curve, add, bend, cells_of, fit
 from controller.model.memory import LimiterMemory
 
+QUIET, NOISY = 0.08, 0.18
+"""Deviations of ln throughput up to which nothing is done about noise, and from which everything is."""
 OUTLIER = 5.0
 """Deviations from which one sample alone is a change, and all before it are dropped."""
-SLACK, CHANGED = 0.5, 4.5
-"""CUSUM: deviations per update that do not count, and the sum from which capacity has changed."""
+SLACK, CHANGED = (0.5, 1.0), (4.5, 7.0)
+"""CUSUM, quiet and noisy: deviations per update that do not count, and the sum from which capacity has changed."""
+MEMORY, MEMORY_PER_VARIANCE, LONGEST_MEMORY = 25.0, 900.0, 80.0
+"""Updates after which a sample counts 1/e, in quiet and per noise²; and the longest."""
 LEAST_NOISE, MOST_NOISE, NOISE_GAIN = 0.03, 0.5, 0.1
 KEPT_PER_NOISE = 20.0
 """In noise, one sample after a change is too few: so many are kept at noise 1."""
-AFTER_CHANGE, USUAL, USUAL_GAIN, LEARNING = 4.0, 2.0, 0.1, 6
-"""How many samples the usual base counts as, after a change and at least; how fast it follows; samples until it is one."""
-MOST_SEEN = 48
+AFTER_CHANGE, USUAL, USUAL_PER_NOISE = 4.0, 2.0, 60.0
+"""How many samples the usual base counts as: after a change, at least, and per noise in unrest."""
+USUAL_GAIN, LEARNING, LEARNING_PER_NOISE = 0.1, 6, 40.0
+"""How fast the usual base follows; samples until it is one, and how many more per noise in unrest."""
+SLOWER_IN_NOISE = 9.0
+"""By so many times the usual base and the usual knee follow more slowly in unrest."""
+SINK, RISE = 0.02, 0.003
+"""Share per update by which the usual knee follows a lower one, in quiet; and a higher one, in unrest."""
+RECENT = 16
+"""Samples kept whole, to begin anew from after a change."""
+CLIMB = 2
+"""Updates for which the limit may climb in full steps once capacity has risen."""
 HIGHER, LOWER, EVIDENCE = 1.3, 0.8, 1.0
 """A knee at 1.3 or 0.8 times the found one is left open while the evidence (log-likelihood) against it is below 1."""
 
 
+def unrest(noise: float) -> float:
+    """How much must be done about noise: 0 in quiet, 1 in heavy noise."""
+    return min(max((noise - QUIET) / (NOISY - QUIET), 0.0), 1.0)
+
+
 def memory_of(noise: float) -> float:
     """Updates after which a sample counts 1/e."""
-    return min(6.0 + 500.0 * noise * noise, 50.0)
+    return min(MEMORY + MEMORY_PER_VARIANCE * noise * noise, LONGEST_MEMORY)
 
 
 def follow(state: LimiterMemory, in_flight: float, throughput: float) -> tuple[LimiterMemory, Curve]:
     """The state and the curve after one sample that the limit has bound; requests, and requests/s, both positive."""
-    state, seen, knee = _notice(state, in_flight, throughput)
-    memory = memory_of(state.noise)
-    curve = fit(seen, state.noise, memory=memory, base=state.usual_base, trust=state.usual_weight, knee=knee)
+    memory, uneasy = memory_of(state.noise), unrest(state.noise)
+    state, cells, knee, changed = _notice(state, in_flight, throughput, memory)
+    trust = max(state.usual_weight, USUAL + uneasy * USUAL_PER_NOISE * state.noise)
+    curve = fit(cells, state.noise, base=state.usual_base, trust=trust, knee=knee)
     noise = state.noise
-    if len(seen) > 3:
+    if state.learnt > 0:
         off = abs(log(throughput) - curve.predict(in_flight))
         # 1.25 times the mean distance is the deviation; the cut keeps one outlier from drowning the next change.
-        noise += NOISE_GAIN * (min(1.25 * off, 3.0 * noise) - noise)
-    usual = state.usual_base or (curve.base if len(seen) > LEARNING else None)
+        noise += max(NOISE_GAIN, 1.0 / (state.learnt + 1)) * (min(1.25 * off, 3.0 * noise) - noise)
+    known = state.learnt > LEARNING + LEARNING_PER_NOISE * noise * uneasy
+    usual = state.usual_base or (curve.base if known else None)
+    gain = USUAL_GAIN / (1.0 + SLOWER_IN_NOISE * uneasy)
     after = replace(
         state,
-        seen=seen,
+        seen=cells,
+        learnt=1 if changed else state.learnt + 1,
         base=curve.base,
-        usual_base=None if usual is None else usual * (curve.base / usual) ** USUAL_GAIN,
+        usual_base=None if usual is None else usual * (curve.base / usual) ** gain,
         usual_weight=max(state.usual_weight * exp(-1.0 / memory), USUAL),
         knee=curve.knee,
+        usual_knee=_usual_knee(state.usual_knee, curve.knee, uneasy),
         noise=min(max(noise, LEAST_NOISE), MOST_NOISE),
         opens=curve.lack(curve.knee * HIGHER) < EVIDENCE,
     )
     return after, curve
 
 
+def _usual_knee(before: float | None, knee: float, uneasy: float) -> float:
+    """The knee to expect where the samples do not tell. At once upwards and slowly downwards; in unrest slowly both ways.
+
+    Without it an undecided fit would wander: each expects what the last one found, and none finds more than the limit shows.
+    """
+    if before is None:
+        return knee
+    low = before * (1.0 - SINK / (1.0 + SLOWER_IN_NOISE * uneasy))
+    high = before * (1.0 + RISE / uneasy) if uneasy > 0.0 else knee
+    return min(max(knee, low), max(high, low))
+
+
 def _notice(
-    state: LimiterMemory, in_flight: float, throughput: float
-) -> tuple[LimiterMemory, tuple[tuple[float, float], ...], float | None]:
-    """Evidence of a change, the samples that count after it, and the knee to expect: None when it changed."""
-    seen = (*state.seen, (in_flight, throughput))[-MOST_SEEN:]
+    state: LimiterMemory, in_flight: float, throughput: float, memory: float
+) -> tuple[LimiterMemory, Cells, float | None, bool]:
+    """Evidence of a change, what counts after it, the knee to expect (None when it changed), and whether it did."""
+    recent = (*state.recent, (in_flight, throughput))[-RECENT:]
+    cells = add(state.seen, in_flight, throughput, memory=memory)
     if state.base is None or state.knee is None:
-        return state, seen, state.knee or in_flight
+        return replace(state, recent=recent), cells, state.knee or in_flight, False
     expected = bend(in_flight, state.knee) - log(state.base)
     off = log(throughput) - expected
     if state.opens:
         # No knee was seen yet: up to what nothing waiting would give, all is as expected.
         off -= min(max(off, 0.0), max(log(in_flight / state.base) - expected, 0.0))
-    z = off / state.noise
-    above, below = max(state.above + z - SLACK, 0.0), max(state.below - z - SLACK, 0.0)
+    uneasy, z = unrest(state.noise), off / state.noise
+    slack = SLACK[0] + uneasy * (SLACK[1] - SLACK[0])
+    enough = CHANGED[0] + uneasy * (CHANGED[1] - CHANGED[0])
+    above, below = max(state.above + z - slack, 0.0), max(state.below - z - slack, 0.0)
     above_for = state.above_for + 1 if above > 0.0 else 0
     below_for = state.below_for + 1 if below > 0.0 else 0
-    if max(above, below) <= CHANGED:
-        now = replace(state, above=above, below=below, above_for=above_for, below_for=below_for)
-        return now, seen, state.knee
-    since = 1 if abs(z) > OUTLIER else above_for if above > CHANGED else below_for
-    now = replace(state, above=0.0, below=0.0, above_for=0, below_for=0, usual_weight=AFTER_CHANGE)
-    if _slower(state, in_flight, throughput):
-        return replace(now, usual_base=in_flight / throughput, usual_weight=1.0), seen[-2:], None
-    return now, seen[-max(since, round(KEPT_PER_NOISE * state.noise)) :], None
+    if max(above, below) <= enough:
+        now = replace(state, recent=recent, above=above, below=below, above_for=above_for, below_for=below_for)
+        return now, cells, state.usual_knee or state.knee, False
+    slower = _slower(state, in_flight, throughput)
+    since = 1 if abs(z) > OUTLIER else above_for if above > enough else below_for
+    kept = recent[-2:] if slower else recent[-max(since, round(KEPT_PER_NOISE * state.noise)) :]
+    now = replace(
+        state,
+        recent=kept,
+        above=0.0,
+        below=0.0,
+        above_for=0,
+        below_for=0,
+        usual_weight=AFTER_CHANGE,
+        usual_knee=None,
+        climb=CLIMB if above > enough and uneasy < 1.0 else 0,
+    )
+    if slower:
+        now = replace(now, usual_base=in_flight / throughput, usual_weight=1.0)
+    return now, cells_of(kept, memory=memory), None, True
 
 
 def _slower(state: LimiterMemory, in_flight: float, throughput: float) -> bool:
     """Whether throughput fell with the requests in flight: then nothing had waited, and the service itself is slower.
 
-    Without this test a slower service looks like lost capacity at each step down, and the limit falls without end.
+    Without this test a slower service looks like lost capacity at each step down, and the limit falls without end. It takes
+    two samples from after the change: one from before it and one from after differ whichever of both has happened.
     """
-    before_in_flight, before_throughput = state.seen[-1]
+    if not state.recent or state.base is None or state.knee is None:
+        return False
+    before_in_flight, before_throughput = state.recent[-1]
+    was_off = log(before_throughput) - bend(before_in_flight, state.knee) + log(state.base)
+    if state.learnt > 3 and was_off > -2.0 * state.noise:
+        return False
     moved = log(in_flight / before_in_flight)
-    return moved < -max(0.05, 3.0 * state.noise) and log(throughput / before_throughput) < 0.7 * moved
+    return moved < -max(0.05, 3.0 * state.noise) and log(throughput / before_throughput) < 0.85 * moved

@@ -6,30 +6,40 @@ Order matters: lost or new instances, then memory, then doubt, then the SLO, and
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 
-from controller.decide.limiter.curve import Curve
-from controller.decide.limiter.knee import EVIDENCE, HIGHER, LOWER, follow
+from controller.decide.limiter.curve import Curve, shifted
+from controller.decide.limiter.knee import CLIMB, EVIDENCE, HIGHER, LOWER, follow, unrest
 from controller.decide.limiter.sample import LimiterRules, LimiterSample
 from controller.model.memory import LimiterMemory
 
 DOWN, UP = 0.8, 1.25
 """Largest factor of one update, each way."""
-HEADROOM = 1.12
+HEADROOM = 1.15
 """The limit over the knee: enough that the knee is seen when it rises, little enough that few requests wait."""
 BUSY = 0.8
 """Share of the limit in flight below which the application, not the limit, decides."""
-DIP = 0.85
-"""Share of the knee at which to look whether it lies lower; requests wait meanwhile, none is refused."""
+DIP, RISE, RISE_IN_NOISE = 0.85, 1.25, 0.13
+"""Shares of the knee at which to look whether it lies lower (requests wait meanwhile, none is refused) or higher; the latter
+goes further in noise, which hides a small difference."""
+LEAST_DIP = 0.83
+"""Share of the limit below which it never looks: a fleet with a sharp knee has it above what the curve finds."""
 CALM = 0.8
 """Share of the SLO up to which the limit may look above the knee."""
 PROBE = 100.0
 """Updates between two looks aside, at noise 1: each costs a little goodput, and in noise it tells little."""
-DOUBT_EVERY = 16
-"""Updates between two looks below that only the remembered base speaks against."""
+DOUBT_EVERY, DOUBT_PER_NOISE = 6, 60.0
+"""Updates between two looks that only what is remembered speaks against, and how many more at noise 1."""
+FALLING = 1.5
+"""Evidence that capacity has fallen (CUSUM) from which the limit does not look up."""
 UNBENT = 0.3
 """Evidence for any knee below which there is none: the limit grows on without waiting for the next look."""
+BLIND, WELL_BELOW, SUPPORT = 3, 0.75, 2.0
+"""In noise it grows only where a knee at 0.75 of what is in flight is ruled out; not asked of the first samples."""
 SETTLED, STEADY_NOISE = 8, 0.15
 """With more samples than this the limit goes only a part of the way, half of it at this noise."""
+LATE_NOISE = 0.1
+"""The noise at which half of one update's response time counts against the SLO."""
 SCARCE, ENOUGH = 0.95, 0.90
 """Memory, ratio: from the first on the limit is cut; below the second it is forgotten. Between them nothing grows."""
 MEMORY_DOWN, MEMORY_CUTS = 0.7, 3
@@ -90,7 +100,10 @@ def _instances(rules: LimiterRules, state: LimiterMemory, sample: LimiterSample)
         ready=ready,
         limit=state.limit * share,
         knee=None if state.knee is None else state.knee * share,
-        seen=tuple((in_flight * share, throughput * share) for in_flight, throughput in state.seen),
+        usual_knee=None if state.usual_knee is None else state.usual_knee * share,
+        home=None,
+        seen=shifted(state.seen, share),
+        recent=tuple((in_flight * share, throughput * share) for in_flight, throughput in state.recent),
     )
     return moved, why
 
@@ -107,9 +120,8 @@ def _without_data(rules: LimiterRules, state: LimiterMemory, fault: str) -> tupl
 
 def _learn(rules: LimiterRules, state: LimiterMemory, sample: LimiterSample) -> tuple[LimiterMemory, str]:
     in_flight, throughput = sample.in_flight or 0.0, sample.throughput or 0.0
-    over = sample.latency is not None and sample.latency > rules.slo_seconds
-    state = replace(state, slow=state.slow + 1 if over else 0)
-    slow = state.slow > 1 or (in_flight > 0.0 and throughput <= 0.0)
+    state = _lateness(rules, state, sample.latency)
+    slow = (state.slow > 1 and state.lateness > 0.0) or (in_flight > 0.0 and throughput <= 0.0)
     if throughput <= 0.0 or in_flight < BUSY * round(state.limit):
         after, why = state, f"held: {in_flight:.3g} of {state.limit:.3g} in flight, the limit does not bind"
     else:
@@ -121,26 +133,64 @@ def _learn(rules: LimiterRules, state: LimiterMemory, sample: LimiterSample) -> 
     return lower, f"response time {sample.latency or 0.0:.3g} s is over the SLO {rules.slo_seconds:g} s"
 
 
+def _lateness(rules: LimiterRules, state: LimiterMemory, latency: float | None) -> LimiterMemory:
+    """The SLO is broken when updates in a row are over it, and more than noise would be: their smoothed mean is too."""
+    if latency is None:
+        return replace(state, slow=0)
+    over = log(latency / rules.slo_seconds)
+    gain = 1.0 / (1.0 + (state.noise / LATE_NOISE) ** 2)
+    return replace(
+        state, slow=state.slow + 1 if over > 0.0 else 0, lateness=state.lateness + gain * (over - state.lateness)
+    )
+
+
 def _towards(state: LimiterMemory, curve: Curve, in_flight: float, *, calm: bool) -> tuple[LimiterMemory, str]:
     """One bounded step to the knee with headroom, or to where the samples leave open that it may be."""
     why = f"knee {curve.knee:.3g}, {curve.base:.3g} s with nothing waiting"
-    goal = curve.knee * HEADROOM
-    since = state.since_probe + 1
-    due = since > PROBE * state.noise
-    if calm and state.opens and curve.lacks[-1] < UNBENT:
-        goal, why, since = _up(max(curve.knee, in_flight)), f"{why}; throughput still follows", 0
-    elif calm and state.opens and due:
-        goal, why, since = max(curve.knee * HIGHER, curve.knee + 1.0), f"{why}; it may lie higher", 0
-    elif due and (
-        curve.lack(curve.knee * LOWER) < EVIDENCE
-        or (since > DOUBT_EVERY and curve.lack_unaided(curve.knee * LOWER) < EVIDENCE)
-    ):
-        goal, why, since = curve.knee * DIP, f"{why}; it may lie lower", 0
-    state = replace(state, since_probe=since)
+    if calm and _grows(state, curve, in_flight):
+        goal = _up(max(curve.knee, in_flight))
+        usual = max(state.usual_knee or 0.0, in_flight)
+        grown = replace(state, climb=max(state.climb - 1, 0), since_probe=0, home=None, usual_knee=usual)
+        return replace(grown, limit=_step(state.limit, goal)), f"{why}; throughput still follows"
+    origin = state.home or state.limit
+    state = replace(state, since_probe=state.since_probe + 1, since_doubt=state.since_doubt + 1, home=None)
+    aside, words = _aside(state, curve, calm=calm)
+    if aside is not None:
+        # A look aside lasts one update, and takes no part in where the limit goes from here.
+        doubted = 0 if _doubtful(state) else state.since_doubt
+        looks = replace(state, since_probe=0, since_doubt=doubted, home=origin, look_down=aside > curve.knee)
+        return replace(looks, limit=_step(state.limit, aside)), f"{why}; {words}"
     # In noise the limit goes a part of the way, but for a change that the evidence has just shown.
-    part = 1.0 if len(state.seen) <= SETTLED else 1.0 / (1.0 + (state.noise / STEADY_NOISE) ** 2)
-    goal = state.limit * (goal / state.limit) ** part
+    part = 1.0 if state.learnt <= SETTLED else 1.0 / (1.0 + (state.noise / STEADY_NOISE) ** 2)
+    goal = origin * (curve.knee * HEADROOM / origin) ** part
     return replace(state, limit=_step(state.limit, goal)), why
+
+
+def _grows(state: LimiterMemory, curve: Curve, in_flight: float) -> bool:
+    """Whether throughput still follows: capacity was just seen to rise, or no knee is in sight and noise does not feign that."""
+    if state.climb == CLIMB or (state.climb > 0 and curve.knee > BUSY * in_flight):
+        return True
+    uneasy = unrest(state.noise)
+    if uneasy > 0.0 and state.learnt >= BLIND and curve.lack_unaided(WELL_BELOW * in_flight) <= SUPPORT * uneasy:
+        return False
+    return state.opens and curve.lacks[-1] < UNBENT
+
+
+def _aside(state: LimiterMemory, curve: Curve, *, calm: bool) -> tuple[float | None, str]:
+    """Where to look for one update, and why; None when nothing is open or it is too soon."""
+    due, doubtful = state.since_probe > PROBE * state.noise, _doubtful(state)
+    higher, lower = curve.knee * HIGHER, curve.knee * LOWER
+    may_rise = (due and state.opens) or (doubtful and curve.lack_unaided(higher) < EVIDENCE)
+    may_fall = (due and curve.lack(lower) < EVIDENCE) or (doubtful and curve.lack_unaided(lower) < EVIDENCE)
+    if calm and may_rise and state.below < FALLING and not (may_fall and state.look_down):
+        share = RISE + RISE_IN_NOISE * unrest(state.noise)
+        return max(curve.knee * share, curve.knee + 1.0), "it may lie higher"
+    return (max(curve.knee * DIP, state.limit * LEAST_DIP), "it may lie lower") if may_fall else (None, "")
+
+
+def _doubtful(state: LimiterMemory) -> bool:
+    """Whether it is time to look where only what is remembered speaks against it: that may have been seen under load."""
+    return state.since_doubt > DOUBT_EVERY + DOUBT_PER_NOISE * state.noise
 
 
 def _up(limit: float) -> float:

@@ -39,7 +39,7 @@ def between(start: QueueCount, end: QueueCount) -> Period | None:
     """The period from one count to a later one; None when the counters went back, so that nothing can be said of it."""
     seconds, finished = end.at - start.at, end.completions - start.completions
     slots = end.slots_seconds - start.slots_seconds
-    if seconds < 0.0 or finished < 0 or slots < -0.5:
+    if start.since != end.since or seconds < 0.0 or finished < 0 or slots < -0.5:
         return None
     if seconds == 0.0:
         return Period(0.0, finished, float(end.in_flight), 0.0, None)

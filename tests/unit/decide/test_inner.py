@@ -204,6 +204,7 @@ def back(count):
     "broken",
     [
         pytest.param(back, id="counters began anew"),
+        pytest.param(lambda c: replace(c, since=c.since + 1), id="another queue of the same name"),
         pytest.param(lambda c: replace(c, at=c.at - 500), id="the clock went back"),
         pytest.param(lambda c: replace(c, completions=c.completions - 5000), id="completions went back"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.decide.limiter.curve import fit
+from controller.decide.limiter.curve import cells_of, fit
 from controller.decide.limiter.limiter import DOWN, MEMORY_CUTS, UP, update
 from controller.decide.limiter.sample import LimiterRules, LimiterSample
 from controller.model.memory import LimiterMemory
@@ -179,7 +179,7 @@ def test_a_restart_takes_what_stands():
 
 def test_the_curve_is_found():
     samples = [(float(n), min(n, 60) / 0.4) for n in (20, 30, 40, 50, 60, 70, 80, 90)]
-    curve = fit(samples, 0.05, memory=50.0, base=None, trust=0.0, knee=None)
+    curve = fit(cells_of(samples, memory=50.0), 0.05, base=None, trust=0.0, knee=None)
     assert curve.knee == pytest.approx(60, rel=0.08)
     assert curve.base == pytest.approx(0.4, rel=0.05)
     assert curve.lack(100) > 10
