@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import structlog
 from redis import Redis
@@ -32,6 +33,8 @@ from controller.lead.fence import Leader
 from controller.lead.lease import LeaseLeader
 from controller.lead.solo import Solo
 from controller.loop import Loop
+from controller.model.outcome import Outcome
+from controller.model.plan import Plan
 from controller.model.tick import TickReport
 from controller.observe.counters import read_counters
 from controller.observe.gather import Observer
@@ -42,6 +45,8 @@ from controller.report.health import Health
 from controller.report.http import HttpServer
 from controller.report.inner import InnerExplainer
 from controller.report.metrics import Metrics
+from controller.report.teller import Teller
+from controller.restorer import Restorer
 from controller.schedule import Clockwork
 from controller.settings import Settings
 from trimtab import __version__
@@ -75,6 +80,7 @@ class App:
     log: FilteringBoundLogger
     inner: InnerLoop | None = None
     clockwork: Clockwork | None = None
+    restorer: Restorer | None = None
     _ticked_at: dict[str, float] = field(default_factory=dict)
     _faults_told: str = ""
     _lead_told: str = ""
@@ -130,6 +136,8 @@ class App:
         due = [policy for policy in policies if self._due(policy, started)]
         if due:
             self.loop.tick(due, Deadline(started + TICK_SHARE * interval))
+        if self.restorer:
+            self.restorer.tick(self.loop.leader.fence(), Deadline(started + TICK_SHARE * interval))
         self._tell_lead()
         self.metrics.duration.observe(time.monotonic() - started)
 
@@ -155,6 +163,8 @@ class App:
         elif state.changed:
             self.log.info("policies loaded", policies=[policy.key for policy in state.policies])
             self.loop.forget(state.policies)
+            if self.restorer:
+                self.restorer.changed(state.policies)
             self._ticked_at = {}
             self.health.interval_seconds = interval = shortest_interval(state.policies)
             if self.clockwork:
@@ -202,23 +212,32 @@ def build(settings: Settings, *, dry_run: bool, election: bool = True) -> Iterat
         closing.callback(redis.close)
         observer = Observer(settings, kube=kube, redis=redis)
         closing.callback(observer.close)
-        actor = None if dry_run else Actor(settings, kube=kube, redis=redis)
+        installation = _installation(settings)
+        actor = None if dry_run else Actor(settings, kube=kube, redis=redis, installation=installation)
         if actor:
             closing.callback(actor.close)
         leader = _leader(settings, kube) if election and not dry_run else Solo()
+        record, keep = _record, journal.write if journal else None
         explainer = Explainer(
             log=log,
             metrics=metrics,
             health=health,
             systems=("Prometheus", "Redis", *(("Kubernetes",) if kube else ())),
-            record=lambda plan, outcomes, applied: decision_record(plan, outcomes, applied=applied),
-            keep=journal.write if journal else None,
+            record=record,
+            keep=keep,
         )
         loop = Loop(observer, actor, leader, explainer)
         inner = None if dry_run else _inner(settings, leader, InnerExplainer(log, metrics), closing)
         if inner:
             loop.told = inner.hear
-        yield App(settings, store, kube, redis, loop, metrics, health, log, inner)
+        restorer = None
+        if kube and actor:
+            restorer = Restorer(kube, actor, installation, Teller(log, record, keep), policies)
+        yield App(settings, store, kube, redis, loop, metrics, health, log, inner, restorer=restorer)
+
+
+def _record(plan: Plan, outcomes: tuple[Outcome, ...], applied: bool) -> dict[str, Any]:
+    return decision_record(plan, outcomes, applied=applied)
 
 
 def _inner(settings: Settings, leader: Leader, explain: InnerExplainer, closing: contextlib.ExitStack) -> InnerLoop:
@@ -238,6 +257,14 @@ def _leader(settings: Settings, kube: KubeApi | None) -> Leader:
     # The same pod name may come back (a StatefulSet's): only with the process' start is it this replica's alone.
     unique = f"{identity}_{os.getpid()}_{time.time_ns():x}"
     return LeaseLeader(kube, namespace=settings.lease_namespace or _own_namespace(), identity=unique)
+
+
+def _installation(settings: Settings) -> str:
+    """The namespace of the Lease: those who share it take turns, so they are one installation. Empty when there is none."""
+    try:
+        return settings.lease_namespace or _own_namespace()
+    except ConfigError:
+        return ""
 
 
 def _own_namespace() -> str:

@@ -24,7 +24,7 @@ from controller.deadline import Deadline
 from controller.errors import DependencyError, LostLease, Throttled, TimedOut, Unreachable
 from controller.model.fence import Fence
 from controller.model.outcome import Outcome, Result
-from controller.model.plan import Hold, Plan
+from controller.model.plan import Hold, HpaRelease, HpaWrite, Plan
 from controller.policy.schema import LoadPolicy, Mode
 from controller.settings import Settings
 
@@ -78,9 +78,11 @@ class _Lane:
 class Actor:
     """Writes to Redis and Kubernetes. Logs nothing: outcomes say what happened."""
 
-    def __init__(self, settings: Settings, *, kube: KubeApi | None, redis: redis_py.Redis) -> None:
+    def __init__(
+        self, settings: Settings, *, kube: KubeApi | None, redis: redis_py.Redis, installation: str = ""
+    ) -> None:
         self._publisher = Publisher(redis)
-        self._hpas = HpaWriter(kube) if kube else None
+        self._hpas = HpaWriter(kube, installation=installation) if kube else None
         self._events = Recorder(kube, settings.identity) if kube else None
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="trimtab-act")
         self._busy: dict[str, Future[None]] = {}
@@ -110,6 +112,14 @@ class Actor:
         # A lane that is still busy may add to its outcomes later: what it has by now is what counts.
         done = {key: found for lane in lanes for key, found in tuple(lane.outcomes.items())}
         return tuple(outcome for task in planned for outcome in _of(task, done))
+
+    def restore(self, plans: Sequence[Plan], fence: Fence, deadline: Deadline) -> tuple[Outcome, ...]:
+        """Carry out what is planned for HPAs whose policy is gone; one outcome or more per plan that does anything."""
+        lane = _Lane(KUBERNETES, fence, deadline)
+        for plan in plans:
+            if plan.hpa is not None or plan.release is not None:
+                lane.run(plan.policy, HPA, partial(self._give_back, plan, lane))
+        return tuple(outcome for found in lane.outcomes.values() for outcome in found)
 
     def close(self) -> None:
         """Let go of the threads; one that hangs is not waited for."""
@@ -150,6 +160,23 @@ class Actor:
             outcome,
             *self._tell(policy.key, Subject(write.namespace, write.name, written.uid), written, lane.deadline),
         ]
+
+    def _give_back(self, plan: Plan, lane: _Lane) -> list[Outcome]:
+        if self._hpas is None:
+            return []
+        what: HpaWrite | HpaRelease
+        if plan.release is not None:
+            what = plan.release
+            written = self._hpas.release(what, policy=plan.policy, fence=lane.fence, deadline=lane.deadline)
+        elif plan.hpa is not None:
+            what = plan.hpa
+            written = self._hpas.write(
+                what, policy=plan.policy, at=plan.at, adopt=False, fence=lane.fence, deadline=lane.deadline
+            )
+        else:
+            return []
+        told = self._tell(plan.policy, Subject(what.namespace, what.name, written.uid), written, lane.deadline)
+        return [Outcome(plan.policy, HPA, written.result, written.detail), *told]
 
     def _tell(self, policy: str, subject: Subject, written: Written, deadline: Deadline) -> list[Outcome]:
         if written.conflict:

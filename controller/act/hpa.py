@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.act import manifest
-from controller.clients.kube import FieldConflict, KubeApi, path_of
+from controller.clients.kube import FIELD_MANAGER, FieldConflict, KubeApi, path_of
 from controller.deadline import Deadline
-from controller.errors import Conflict, NotFound
+from controller.errors import Conflict, NotFound, Rejected
 from controller.model.fence import Fence
 from controller.model.hpa import ORIGINAL, POLICY, adopted, annotations_of, original_of, owns
 from controller.model.outcome import Result
-from controller.model.plan import HpaWrite
+from controller.model.plan import HpaRelease, HpaWrite
 
 CONFLICT_PAUSE_SECONDS = 600.0
 _BEHAVIOR = ".spec.behavior"
@@ -41,8 +41,9 @@ class Written:
 class HpaWriter:
     """Remembers which HPAs were taken back by somebody else, so as not to fight each tick."""
 
-    def __init__(self, kube: KubeApi, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kube: KubeApi, clock: Callable[[], float] = time.monotonic, *, installation: str = "") -> None:
         self._kube = kube
+        self._installation = installation
         self._clock = clock
         self._contested: dict[str, tuple[str, float, str]] = {}  # path -> what it looked like, when, whose it is
 
@@ -64,7 +65,7 @@ class HpaWriter:
         objection = manifest.objection(live, write, policy, at)
         if objection:
             return Written(Result.REFUSED, f"HPA {write.name}: {objection}", uid)
-        wanted = manifest.body(write, policy, live)
+        wanted = manifest.body(write, policy, live, self._installation)
         if live is not None and manifest.is_so(live, wanted):
             return Written(Result.UNCHANGED, f"HPA {write.name}: {manifest.show(write.after)}", uid)
         if not fence.valid():
@@ -96,6 +97,26 @@ class HpaWriter:
             return Written(Result.REFUSED, detail, uid)
         self._contested.pop(path, None)
         return Written(Result.DONE, _sentence(write), _uid(answer))
+
+    def release(self, release: HpaRelease, *, policy: str, fence: Fence, deadline: Deadline) -> Written:
+        """Let go of an HPA that a policy steered; its values stay.
+
+        Raises:
+            DependencyError: the API server did not do it.
+        """
+        path = hpa_path(release.namespace, release.name)
+        live = self.read(path, deadline)
+        if live is None or annotations_of(live).get(POLICY) != policy:
+            return Written(Result.UNCHANGED, f"HPA {release.name}: it is no longer steered by {policy}", _uid(live))
+        if not fence.valid():
+            return Written(Result.REFUSED, "this replica no longer leads", _uid(live))
+        operations = manifest.release(live, handover=release.handover)
+        try:
+            self._kube.patch_json(path, operations, query={"fieldManager": FIELD_MANAGER}, deadline=deadline)
+        except Rejected as error:  # the test of its version: it changed since it was read
+            return Written(Result.REFUSED, f"HPA {release.name}: {error.message}", _uid(live))
+        self._contested.pop(path, None)
+        return Written(Result.DONE, f"HPA {release.name}: let go ({release.reason})", _uid(live))
 
     def read(self, path: str, deadline: Deadline) -> dict[str, Any] | None:
         """The HPA as it is now; None when there is none."""

@@ -9,6 +9,7 @@ from typing import Any
 from controller.decide.pause import parse_pause
 from controller.model import behavior
 from controller.model.hpa import (
+    INSTALLATION,
     MANAGED_BY,
     MANAGER,
     ORIGINAL,
@@ -31,10 +32,12 @@ API = "autoscaling/v2"
 PLURAL = "horizontalpodautoscalers"
 
 
-def body(write: HpaWrite, policy: str, live: Raw | None) -> dict[str, Any]:
+def body(write: HpaWrite, policy: str, live: Raw | None, installation: str = "") -> dict[str, Any]:
     """The whole set of fields that Trimtab owns: leaving one out would reset it to the server's default."""
     after = write.after
     metadata: dict[str, Any] = {"name": write.name, "namespace": write.namespace, "annotations": {POLICY: policy}}
+    if installation:
+        metadata["annotations"][INSTALLATION] = installation
     if live is None:
         metadata["labels"] = {MANAGED_BY: MANAGER}
         reference: dict[str, Any] = {"apiVersion": "apps/v1", "kind": after.target_kind, "name": after.target_name}
@@ -97,6 +100,29 @@ def _objections(live: Raw, write: HpaWrite, before: HpaSpec, policy: str, at: fl
             yield "how many replicas run is not known, so maxReplicas is not lowered"
         elif max(known) > after.max_replicas:
             yield f"{max(known)} replicas run, maxReplicas {after.max_replicas} would stop some at once"
+
+
+def release(live: Raw, *, handover: bool) -> list[dict[str, Any]]:
+    """JSON Patch that lets go of the HPA as it is: no value changes, nobody is left to own what was ours.
+
+    An apply that leaves fields out would reset them, so our entry is taken out of managedFields instead.
+    """
+    metadata = metadata_of(live)
+    operations: list[dict[str, Any]] = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
+    ]
+    ours = (POLICY,) if handover else (POLICY, ORIGINAL, INSTALLATION)
+    operations += [
+        {"op": "remove", "path": f"/metadata/annotations/{name.replace('/', '~1')}"}
+        for name in ours
+        if name in annotations_of(live)
+    ]
+    if handover:
+        return operations
+    if (metadata.get("labels") or {}).get(MANAGED_BY) == MANAGER:
+        operations.append({"op": "remove", "path": f"/metadata/labels/{MANAGED_BY.replace('/', '~1')}"})
+    kept = [entry for entry in metadata.get("managedFields") or () if entry.get("manager") != MANAGER]
+    return [*operations, {"op": "replace", "path": "/metadata/managedFields", "value": kept or [{}]}]
 
 
 def show(spec: HpaSpec) -> str:

@@ -14,6 +14,8 @@ from controller.model.snapshot import HpaSpec, ResourceTarget
 MANAGER = "trimtab"
 POLICY = "trimtab/policy"
 ORIGINAL = "trimtab/original"
+INSTALLATION = "trimtab/installation"
+"""Which installation steers it: two of them may have policies of the same name, and neither knows the other's."""
 PAUSED = "trimtab/paused"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 _NAMES = ("cpu", "memory")

@@ -74,6 +74,20 @@ class HpaWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class HpaRelease:
+    """Letting go of an HPA: its values stay, Trimtab's annotations and its part in managedFields go.
+
+    Args:
+        handover: another policy of ours steers it from now on: only the mark of the old one goes.
+    """
+
+    namespace: str
+    name: str
+    reason: str
+    handover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One number that changes: `limit: 40 -> 28, p95 0.9 s is over the SLO 0.5 s`. Values are None when there is none."""
 
@@ -132,6 +146,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
     holds: tuple[Hold, ...] = ()
     stability: Stability | None = None
+    release: HpaRelease | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for `-o json`, the journal and golden tests."""

@@ -20,6 +20,11 @@ def hpa_view(raw: Mapping[str, Any], policy: LoadPolicy, others: Iterable[Mappin
         policy: the policy that steers it.
         others: the other HPAs of its namespace; two HPAs on one target fight each other.
     """
+    return view_of(raw, policy.key, rival(policy, others))
+
+
+def view_of(raw: Mapping[str, Any], policy: str, other: str | None = None) -> HpaView:
+    """The view of one raw object that the policy of this key steers; `other` is who else scales its target, in words."""
     metadata, status = raw["metadata"], raw.get("status") or {}
     annotations = annotations_of(raw)
     conditions = tuple(_condition(condition) for condition in status.get("conditions") or ())
@@ -29,7 +34,7 @@ def hpa_view(raw: Mapping[str, Any], policy: LoadPolicy, others: Iterable[Mappin
         current_replicas=status.get("currentReplicas"),
         desired_replicas=status.get("desiredReplicas"),
         adopted=adopted(raw),
-        foreign_owner=foreign_owner(raw, policy.key) or rival(policy, others),
+        foreign_owner=foreign_owner(raw, policy) or other,
         paused=annotations.get(PAUSED),
         annotations=frozen(annotations),
         uid=metadata.get("uid", ""),

@@ -16,7 +16,7 @@ from controller.policy.schema import LoadPolicy, Scaling
 
 SYSTEM = "Kubernetes"
 OFF = "Kubernetes is switched off (--kubernetes off)"
-_PLURAL = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
+PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
 _SERVER_WIDE = (Unreachable, TimedOut, Throttled)
 
 T = TypeVar("T")
@@ -94,9 +94,8 @@ def _view(calls: _Calls, policy: LoadPolicy) -> KubeView:
         return KubeView(pods=calls.read(_pods_path(namespace), {}, _pods))
     hpas = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
     hpa = calls.read(hpas, {}, lambda raw: _find_hpa(raw, policy, scaling))
-    target = f"{_PLURAL[scaling.target.kind]}/{scaling.target.name}"
     nothing: tuple[ScaleView | None, str] = (None, "")
-    scale = calls.read(f"/apis/apps/v1/namespaces/{namespace}/{target}/scale", {}, _scale, missing=nothing)
+    scale = calls.read(scale_path(scaling.target.kind, namespace, scaling.target.name), {}, scale_of, missing=nothing)
     if isinstance(scale, Unknown):
         return KubeView(_flat(hpa), scale, scale, selected=True)
     view, selector = scale.value
@@ -174,7 +173,13 @@ def _find_hpa(raw: Mapping[str, Any], policy: LoadPolicy, scaling: Scaling) -> H
     return None if other is None else Unknown(f"not created: there is already {other}")
 
 
-def _scale(raw: Mapping[str, Any]) -> tuple[ScaleView | None, str]:
+def scale_path(kind: str, namespace: str, name: str) -> str:
+    """The path of the scale subresource of a workload of one of the kinds in `PLURALS`."""
+    return f"/apis/apps/v1/namespaces/{namespace}/{PLURALS[kind]}/{name}/scale"
+
+
+def scale_of(raw: Mapping[str, Any]) -> tuple[ScaleView | None, str]:
+    """The view of a scale subresource, and the label selector of its pods."""
     status = raw.get("status") or {}
     wanted = (raw.get("spec") or {}).get("replicas")
     running = status.get("replicas", 0)

@@ -63,7 +63,7 @@ class Explainer:
         record = self.record(plan, outcomes, plan.policy in tick.acted)
         # The same hold, tick after tick, is told once: a reason's numbers may move without it being news. So is a change
         # that is planned anew in each tick because it cannot be made.
-        holds = tuple((h.field, _NUMBER.sub("", h.reason)) for h in plan.holds)
+        holds = tuple((h.field, without_numbers(h.reason)) for h in plan.holds)
         news = (holds, tuple((o.actuator, o.result) for o in outcomes if _notable(o)))
         changes = tuple((c.field, c.before, c.after) for c in plan.changes)
         told, told_changes = self._told.get(plan.policy, (((), ()), ()))
@@ -72,6 +72,11 @@ class Explainer:
             if self.keep and (problem := self.keep(tick.at, record)):
                 problems.append(problem)
         self._told[plan.policy] = (news, changes)
+
+
+def without_numbers(text: str) -> str:
+    """The text as far as it is news: a wait that has grown shorter is none."""
+    return _NUMBER.sub("", text)
 
 
 def _notable(outcome: Outcome) -> bool:
