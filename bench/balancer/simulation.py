@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from math import log, sqrt
@@ -66,7 +66,8 @@ class Simulation:
         ]
         for client in self.clients:
             client.install([(name, speed / total) for name, speed in zip(self.names, fleet.speeds, strict=True)])
-        self.rows: dict[int, list[dict[str, float]]] = {}
+        self.rows: dict[int, list[Mapping[str, float]]] = {}
+        self.seen: dict[int, dict[str, tuple[float, float]]] = {}
         self.latencies: list[float] = []
         self.failed = 0
 
@@ -108,14 +109,19 @@ class Simulation:
     def beat(self, index: int, period: float) -> None:
         self.at(self.now + period, lambda: self.beat(index, period))
         client = self.clients[index]
-        self.rows[index] = [{**client.in_flight()}, client.recent_failures()]
+        self.rows[index] = [client.in_flight(), client.recent_failures()]
+        self.seen[index] = client.evidence()
         sums: dict[str, float] = {}
+        served: dict[str, tuple[float, float]] = {}
         for other, both in self.rows.items():
             if other != index:
                 for row in both:
                     for name, n in row.items():
                         sums[name] = sums.get(name, 0.0) + n
-        client.share(sums)
+                for name, (n, work) in self.seen[other].items():
+                    before = served.get(name, (0.0, 0.0))
+                    served[name] = (before[0] + n, before[1] + work)
+        client.share(sums, served, period)
 
     def run(self) -> dict[str, float]:
         """Seconds; of requests that arrived after the first fifth of the run."""

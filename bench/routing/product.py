@@ -8,14 +8,16 @@ from typing import Any
 
 from bench.routing.peers import Chooser
 from bench.routing.servers import Job
+from bench.routing.sharing import Sharing
 from controller.decide.decide import decide
 from controller.model.memory import Memory
 from controller.model.plan import Plan
 from controller.model.sample import Absent, Sample, Signal, sample_of
 from controller.model.snapshot import Instance, ServiceSnapshot
 from controller.policy.schema import LoadPolicy
-from trimtab.balancer.core import BELIEF, Core
-from trimtab.balancer.heartbeat import LIFE_SECONDS, PERIOD_SECONDS, TOTAL_AGE_SECONDS
+from trimtab.balancer.core import Core
+from trimtab.balancer.heartbeat import Heartbeat
+from trimtab.balancer.ticket import Ticket
 
 DELIVERY_SECONDS = 0.1
 """From a publish to its use: one message and one read."""
@@ -40,12 +42,11 @@ def policy(interval: float, window: float, routing: Mapping[str, Any] | None = N
 
 
 class Trimtab(Chooser):
-    """The whole product. The heartbeat's period and belief are the shipped ones unless a subclass says so."""
+    """The whole product. The heartbeat's period is the shipped one unless a subclass says so."""
 
     name = "Trimtab"
-    heartbeat = PERIOD_SECONDS
-    """Seconds between two heartbeats of a client; 0 for none."""
-    belief = BELIEF
+    heartbeat: float | None = None
+    """Seconds between two heartbeats of a client; None for what the client library makes of the number of clients, 0 for none."""
     routing: Mapping[str, Any] = {}
     interval = 5.0
     window = 20.0
@@ -57,29 +58,34 @@ class Trimtab(Chooser):
         self.redis_up = True
         self.rules = policy(self.interval, self.window, self.routing)
         self.cores = [
-            Core(belief=self.belief, clock=lambda: self.world.now, random=Random(self.rng.random()).random)
-            for _ in range(self.clients)
+            Core(clock=lambda: self.world.now, random=Random(self.rng.random()).random) for _ in range(self.clients)
         ]
         for core in self.cores:
             core.install((self.servers[i].name, 1.0 / len(self.active)) for i in self.active)
         self._index = {server.name: server.index for server in self.servers}
-        self._rows: list[tuple[float, dict[str, int], dict[str, float]]] = [(-1e9, {}, {})] * self.clients
-        self._total: dict[str, float] = {}
-        self._total_at = -1e9
-        self._own_in_total: list[dict[str, float]] = [{}] * self.clients
-        self._heard = [0.0] * self.clients
-        if self.heartbeat:
-            for client in range(self.clients):
-                phase = self.rng.uniform(0.0, self.heartbeat)
-                self.world.every(phase, self.heartbeat, lambda client=client: self._beat(client))  # type: ignore[misc]
+        beat = Heartbeat()
+        beat.clients = self.clients
+        period = beat.period_seconds(len(self.active)) if self.heartbeat is None else self.heartbeat
+        names = [server.name for server in self.servers]
+        self.sharing = Sharing(self.world, self.cores, names, period, self.rng) if period else None
 
     def choose(self, job: Job) -> int:
+        if self.sharing is not None:
+            self.sharing.up = self.redis_up
+            self.sharing.read(job.client)
         ticket = self.cores[job.client].take()
         job.token = ticket
+        if self.sharing is not None:
+            self.sharing.note(job.client, ticket.endpoint, 1)
         return self._index[ticket.endpoint]
 
     def finished(self, job: Job, ok: bool, seconds: float) -> None:  # noqa: ARG002 - every chooser's form
-        job.token.release(ok)  # type: ignore[attr-defined]
+        ticket: Ticket = job.token  # type: ignore[assignment]
+        before = ticket.slot.speed.evidence(self.world.now)
+        ticket.release(ok)
+        if self.sharing is not None:
+            after = ticket.slot.speed.evidence(self.world.now)
+            self.sharing.note(job.client, ticket.endpoint, -1, after[0] - before[0], after[1] - before[1])
 
     def tick(self) -> None:
         now = EPOCH + self.world.now
@@ -114,38 +120,19 @@ class Trimtab(Chooser):
             instances.append(Instance(name, name, signals, ready=True, uid=name))
         return ServiceSnapshot("models/m", now, tuple(instances))
 
-    def _beat(self, client: int) -> None:
-        """What the session and the script in Redis do: write a row, read the sum, take off what was one's own in it."""
-        core, now = self.cores[client], self.world.now
-        if not self.redis_up:
-            if now - self._heard[client] > LIFE_SECONDS:
-                core.share({})
-            return
-        self._heard[client] = now
-        self._rows[client] = (now, core.in_flight(), core.recent_failures())
-        if now - self._total_at >= TOTAL_AGE_SECONDS * self.heartbeat:
-            total: dict[str, float] = {}
-            for index, (at, counts, failures) in enumerate(self._rows):
-                own: dict[str, float] = {}
-                if now - at <= LIFE_SECONDS:
-                    for source in (counts, failures):
-                        for name, value in source.items():
-                            own[name] = own.get(name, 0.0) + value
-                            total[name] = total.get(name, 0.0) + value
-                self._own_in_total[index] = own
-            self._total, self._total_at = total, now
-        own = self._own_in_total[client]
-        core.share({name: max(0.0, value - own.get(name, 0.0)) for name, value in self._total.items()})
-
 
 class WithoutHeartbeat(Trimtab):
     name = "Trimtab, no shared counts"
     heartbeat = 0.0
 
 
-class FourHeartbeats(Trimtab):
-    """The frontier: four times as many calls to Redis, and younger counts are believed more."""
+class OneHeartbeat(Trimtab):
+    """The frontier: as rare as a fleet of a thousand clients has them."""
 
+    name = "Trimtab, 1 heartbeat/s"
+    heartbeat = 1.0
+
+
+class FourHeartbeats(Trimtab):
     name = "Trimtab, 4 heartbeats/s"
     heartbeat = 0.25
-    belief = 0.6

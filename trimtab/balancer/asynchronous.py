@@ -11,10 +11,10 @@ from typing import Any, Self
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
 from trimtab.balancer.base import BalancerBase
-from trimtab.balancer.heartbeat import PERIOD_SECONDS, SCRIPT
+from trimtab.balancer.heartbeat import SCRIPT, SHA
 from trimtab.balancer.session import CALL_SECONDS, READ_SCRIPT, SLICE_SECONDS, Session
 
 RedisLike = Redis | RedisCluster | str
@@ -136,6 +136,7 @@ class _Follower:
         self._poll_seconds = poll_seconds
         self._plain_get = False
         self._beats = session.share
+        self._sha = True
         self._known = known
 
     async def run(self) -> None:
@@ -159,8 +160,8 @@ class _Follower:
             beat_at = clock()
             while _wanted():
                 if clock() >= beat_at:
-                    beat_at = clock() + PERIOD_SECONDS
                     await self._beat()
+                    beat_at = clock() + self._session.next_beat_seconds()
                 if clock() >= read_at:
                     read_at = clock() + self._poll_seconds
                     await self._read()
@@ -193,10 +194,24 @@ class _Follower:
     async def _beat(self) -> None:
         if self._beats:
             try:
-                reply = await self._client.eval(SCRIPT, 1, self._session.keys.inflight, *self._session.beat())
-                self._session.beaten(reply)
+                if self._session.unchanged():
+                    total = await self._client.hget(self._session.keys.inflight, "total")
+                    if self._session.glanced(total):
+                        return
+                self._session.beaten(await self._evaluate(*self._session.beat()))
             except NoPermissionError:
                 self._beats = False
+
+    async def _evaluate(self, *arguments: Any) -> Any:
+        key = self._session.keys.inflight
+        if self._sha:
+            try:
+                return await self._client.evalsha(SHA, 1, key, *arguments)
+            except NoScriptError:
+                pass  # EVAL brings it along, and the server keeps it
+            except NoPermissionError:
+                self._sha = False
+        return await self._client.eval(SCRIPT, 1, key, *arguments)
 
     def _tell(self) -> None:
         if self._session.core.names():
@@ -206,6 +221,6 @@ class _Follower:
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(CALL_SECONDS):
                 if self._beats:
-                    await self._client.eval(SCRIPT, 1, self._session.keys.inflight, *self._session.heartbeat.farewell())
+                    await self._evaluate(*self._session.heartbeat.farewell())
                 if self._owned:
                     await self._client.aclose()

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from math import exp
 
+from trimtab.balancer.speed import Speed
+
 LATENCY_TAU_SECONDS = 10.0
 FAILURE_TAU_SECONDS = 30.0
 FAILURES_MAX = 5.0
@@ -32,7 +34,10 @@ class Endpoint:
         weight: published share of requests, 0 to 1; 0 while it is ejected or warming.
         inverse: 1 / weight, or 1 when the weight is 0 (such endpoints compete with each other only).
         in_flight: requests of this process that have not been released.
-        shared: requests in flight from all other clients, as far as believed (see `Core.share`); 0 when nothing is known.
+        others: requests in flight from all other clients, as the last heartbeat told; 0 when nothing is known.
+        shared: the same, as far as believed (see `Core.share`).
+        scale: what a request more costs here while counts are shared: slowness / weight.
+        speed: what this client saw of how fast it works.
         latency: seconds, at the moment `latency_at`; None until the first sample.
     """
 
@@ -44,8 +49,11 @@ class Endpoint:
         "latency",
         "latency_at",
         "name",
+        "others",
+        "scale",
         "seen_at",
         "shared",
+        "speed",
         "weight",
     )
 
@@ -54,7 +62,10 @@ class Endpoint:
         self.weight = 0.0
         self.inverse = 1.0
         self.in_flight = 0
+        self.others = 0.0
         self.shared = 0.0
+        self.scale = 1.0
+        self.speed = Speed()
         self.latency: float | None = None
         self.latency_at = 0.0
         self.failures = 0.0

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 from redis.retry import Retry
 
 from trimtab.balancer.base import BalancerBase
-from trimtab.balancer.heartbeat import PERIOD_SECONDS, SCRIPT
+from trimtab.balancer.heartbeat import SCRIPT, SHA
 from trimtab.balancer.session import CALL_SECONDS, READ_SCRIPT, SLICE_SECONDS, Session
 
 RedisLike = Redis | RedisCluster | str
@@ -34,7 +34,7 @@ class Balancer(BalancerBase):
         fallback: endpoints to use, all alike, until a ranking was read.
         wait_seconds: how long the constructor may wait for the first ranking. It never raises for want of one: `pick()` does.
         choices: how many endpoints each pick compares.
-        share_inflight: share in-flight counts with the other clients, by a heartbeat of about a second.
+        share_inflight: share in-flight counts with the other clients, by heartbeats: 20 a second for a few clients, rarer the more there are.
         last_good_seconds: how long the weights of a ranking are followed once no newer one comes.
         poll_seconds: how often the ranking is read besides when a change is announced.
 
@@ -130,6 +130,7 @@ class _Follower:
         self._owned = owned
         self._plain_get = False
         self._beats = session.share
+        self._sha = True
         self.stopping = threading.Event()
         self.stopped = threading.Event()
         self.known = threading.Event()
@@ -157,8 +158,8 @@ class _Follower:
             beat_at = clock()
             while not self.stopping.is_set():
                 if clock() >= beat_at:
-                    beat_at = clock() + PERIOD_SECONDS
                     self._beat()
+                    beat_at = clock() + self._session.next_beat_seconds()
                 if clock() >= read_at:
                     read_at = clock() + self._poll_seconds
                     self._read()
@@ -191,9 +192,24 @@ class _Follower:
     def _beat(self) -> None:
         if self._beats:
             try:
-                self._session.beaten(self._client.eval(SCRIPT, 1, self._session.keys.inflight, *self._session.beat()))
+                if self._session.unchanged():
+                    total = self._client.hget(self._session.keys.inflight, "total")
+                    if self._session.glanced(total):
+                        return
+                self._session.beaten(self._evaluate(*self._session.beat()))
             except NoPermissionError:
                 self._beats = False
+
+    def _evaluate(self, *arguments: Any) -> Any:
+        key = self._session.keys.inflight
+        if self._sha:
+            try:
+                return self._client.evalsha(SHA, 1, key, *arguments)
+            except NoScriptError:
+                pass  # EVAL brings it along, and the server keeps it
+            except NoPermissionError:
+                self._sha = False
+        return self._client.eval(SCRIPT, 1, key, *arguments)
 
     def _tell(self) -> None:
         if self._session.core.names():
@@ -202,6 +218,6 @@ class _Follower:
     def _leave(self) -> None:
         with suppress(RedisError, OSError):
             if self._beats:
-                self._client.eval(SCRIPT, 1, self._session.keys.inflight, *self._session.heartbeat.farewell())
+                self._evaluate(*self._session.heartbeat.farewell())
             if self._owned:
                 self._client.close()

@@ -1,4 +1,4 @@
-"""The endpoints of one ranking, laid out so that drawing one by weight is a single bisection. Immutable; one per publish."""
+"""The endpoints of one ranking, laid out so that drawing one by weight is a single bisection. One per publish."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Table:
         endpoints: all endpoints of the ranking, best first, with their weights set.
     """
 
-    __slots__ = ("_cumulative", "_total", "everyone", "idle", "serving")
+    __slots__ = ("drawing", "everyone", "idle", "level", "serving")
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.everyone = tuple(endpoints)
@@ -25,14 +25,19 @@ class Table:
         """Weight above 0: what requests go to."""
         self.idle = tuple(e for e in endpoints if e.weight <= 0.0)
         """Weight 0 (ejected, warming): used only when nothing else is left."""
-        cumulative = list(accumulate(e.weight for e in self.serving))
-        self._total = cumulative[-1] if cumulative else 0.0
-        # Without the last bound, rounding can never lead past the last endpoint.
-        self._cumulative = cumulative[:-1]
+        self.level = self.drawing = self._drawing([e.weight for e in self.serving])
+        """(endpoints, cumulative bounds, total): what a choice's inner loop needs; `level` by weight alone, `drawing` by what `tilt` was told
+        since. Replaced whole, so that they may be read without a lock."""
 
-    def drawing(self) -> tuple[tuple[Endpoint, ...], list[float], float]:
-        """(endpoints, cumulative bounds, total): what the caller's inner loop needs to draw one by weight."""
-        return self.serving, self._cumulative, self._total
+    def tilt(self) -> None:
+        """From now on draw by what a request costs: weight / slowness."""
+        self.drawing = self._drawing([1.0 / e.scale for e in self.serving])
+
+    def _drawing(self, weights: Sequence[float]) -> tuple[tuple[Endpoint, ...], list[float], float]:
+        cumulative = list(accumulate(weights))
+        total = cumulative[-1] if cumulative else 0.0
+        # Without the last bound, rounding can never lead past the last endpoint.
+        return self.serving, cumulative[:-1], total
 
     def remaining(self, exclude: frozenset[str], random: Callable[[], float], enough: int) -> list[Endpoint]:
         """About `enough` endpoints, at random, that are not excluded: with weight if there are any, else those without.

@@ -20,10 +20,11 @@ class Ticket:
     Attributes:
         endpoint: how to reach it, as published.
         started: seconds on the balancer's monotonic clock when it was picked.
+        met: requests in flight that it met there, as far as was known.
         open: whether it is still counted as in flight.
     """
 
-    __slots__ = ("_core", "endpoint", "generation", "open", "slot", "started")
+    __slots__ = ("_core", "endpoint", "generation", "met", "open", "slot", "started")
 
     def __init__(self, core: Core, slot: Endpoint, started: float) -> None:
         self._core = core
@@ -31,6 +32,7 @@ class Ticket:
         self.endpoint = slot.name
         self.started = started
         self.generation = core.generation
+        self.met = slot.in_flight + slot.shared
         self.open = False
 
     def release(self, ok: bool | None = True, seconds: float | None = None) -> None:

@@ -1,7 +1,9 @@
 """Following a real Redis: changes, degradation, hangs, restarts, sharing and forks."""
 
 import gc
+import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ from balancer_lab import POLICY, eventually
 
 from trimtab import Balancer, NoEndpoints
 from trimtab.balancer import State
+from trimtab.balancer.heartbeat import SCRIPT
 
 pytestmark = [
     pytest.mark.integration,
@@ -180,6 +183,61 @@ def test_counts_are_shared_and_taken_back(lab, follow):
     assert eventually(lambda: two.status().clients == 1)
 
 
+def beat(lab, client, row, max_age=60_000):
+    reply = lab.client.eval(
+        SCRIPT, 1, lab.keys.inflight, client, row if isinstance(row, str) else json.dumps(row), 3000, max_age
+    )
+    return json.loads(reply[2])
+
+
+def test_the_sum_is_that_of_all_rows_at_every_beat(lab):
+    rng = random.Random(1)
+    rows = {}
+    for _ in range(300):
+        client = rng.choice("xyz")
+        rows[client] = {
+            "n": {name: rng.randrange(5) for name in (A, B) if rng.random() < 0.7},
+            "f": {A: round(rng.random(), 2)} if rng.random() < 0.3 else {},
+            "w": {name: [round(rng.random(), 2), round(rng.random(), 4)] for name in (A, B) if rng.random() < 0.7},
+        }
+        total = beat(lab, client, rows[client])
+        for kind in "nf":
+            for name in (A, B):
+                assert total[kind].get(name, 0) == pytest.approx(sum(row[kind].get(name, 0) for row in rows.values()))
+        for name in (A, B):
+            for i in (0, 1):
+                expected = sum(row["w"].get(name, (0, 0))[i] for row in rows.values())
+                assert total["w"].get(name, (0, 0))[i] == pytest.approx(expected, abs=1e-9)
+    assert beat(lab, "x", rows["x"], max_age=0)["clients"] == 3
+    beat(lab, "x", "")
+    assert beat(lab, "y", rows["y"])["clients"] == 2
+
+
+@pytest.mark.parametrize(
+    "row", ["{", "3", "[]", '{"n": 3}', '{"n": {"a": "x"}}', '{"w": {"a": 3}}', '{"w": {"a": ["x", 1]}}']
+)
+def test_one_client_that_writes_nonsense_disturbs_nobody(lab, row):
+    lab.client.hset(lab.keys.inflight, "bad", f"{int(time.time() * 1000) + 60_000} {row}")
+    for _ in range(3):
+        assert beat(lab, "good", {"n": {A: 2}})["n"] == {A: 2}
+        beat(lab, "bad", row)
+    lab.client.hset(lab.keys.inflight, "total", f"{int(time.time() * 1000)} {row}")
+    assert beat(lab, "good", {"n": {A: 2}})["n"] == {A: 2}
+
+
+def test_a_client_of_the_version_before_shares_with_us(lab):
+    """Its rows have no "w", and it makes a total without one."""
+    beat(lab, "new", {"n": {A: 1}, "f": {}, "w": {A: [2, 0.5]}})
+    lab.client.hset(lab.keys.inflight, "old", f'{int(time.time() * 1000) + 3000} {{"n":{{"{A}":4}},"f":{{}}}}')
+    lab.client.hset(lab.keys.inflight, "total", f'{int(time.time() * 1000)} {{"clients":2,"n":{{"{A}":5}},"f":{{}}}}')
+    assert beat(lab, "new", {"n": {A: 1}, "f": {}, "w": {A: [2, 0.5]}}) == {
+        "clients": 2,
+        "n": {A: 5},
+        "f": {},
+        "w": {A: [2, 0.5]},
+    }
+
+
 HOLD = """
 import sys, time
 from trimtab import Balancer
@@ -203,7 +261,7 @@ def test_a_killed_client_leaves_nothing_behind(lab, follow):
             child.kill()
     killed = time.monotonic()
     eventually(lambda: balancer._core._known[A].shared == 0)
-    # 3 s that a row lives, 0.4 s that a sum may be old, 1 s between beats; the rest is for a busy machine.
+    # 3 s that a row lives, 1 s until the sum is made anew, 1 s between beats; the rest is for a busy machine.
     assert time.monotonic() - killed < 10
     assert len(lab.rows()) == 1
 

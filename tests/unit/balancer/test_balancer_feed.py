@@ -174,6 +174,73 @@ def test_others_are_all_but_oneself():
     assert beat.clients == 2
 
 
+def test_what_others_saw_served_is_all_but_what_oneself_saw():
+    beat = Heartbeat()
+    row = json.loads(beat.arguments({}, {}, {"a": (3.0, 1.5), "b": (2.0, 1.0)})[1])
+    assert row["w"] == {"a": [3.0, 1.5], "b": [2.0, 1.0]}
+    total = {"clients": 2, "n": {}, "f": {}, "w": {"a": [5.0, 4.0], "b": [2.0, 1.0], "c": [1.0, 0.5]}}
+    beat.others([1000, 1000, json.dumps(total)])
+    assert beat.served == {"a": (2.0, 2.5), "c": (1.0, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("clients", "endpoints", "seconds"),
+    [
+        pytest.param(0, 10, 1.0, id="nobody known yet"),
+        pytest.param(1, 10, 0.05, id="one"),
+        pytest.param(50, 10, 0.05, id="as many as may beat 20 times a second"),
+        pytest.param(200, 10, 0.2, id="more"),
+        pytest.param(200, 40, 0.4, id="with rows twice as long"),
+        pytest.param(5000, 10, 1.0, id="never rarer than once a second"),
+    ],
+)
+def test_the_more_clients_the_rarer_each_beats(clients, endpoints, seconds):
+    beat = Heartbeat()
+    beat.clients = clients
+    assert beat.period_seconds(endpoints) == pytest.approx(seconds)
+
+
+def test_a_row_that_did_not_change_is_not_written_again():
+    world = World()
+    world.offer(document(1, {"a": 0.5, "b": 0.5}))
+    session = world.session
+    assert not session.unchanged()
+    session.beat()
+    session.beaten(reply(2, 1000, 1000, {"n": {"a": 5}}))
+    assert session.unchanged()
+    assert not session.glanced(None), "nobody has summed yet"
+    assert session.glanced('1100 {"clients":2,"n":{"b":7},"f":{}}')
+    assert world.core._known["b"].shared > world.core._known["a"].shared
+    ticket = world.core.take()
+    assert not session.unchanged()
+    session.beat()
+    assert session.unchanged()
+    ticket.release()
+    assert not session.unchanged()
+    session.beat()
+    world.now += 1.0
+    assert not session.unchanged(), "it must live on"
+
+
+@pytest.mark.parametrize("nonsense", ["x", "12", "12 {", "12 []", b"12 3"])
+def test_a_sum_that_is_none(nonsense):
+    with pytest.raises(ValueError):  # noqa: PT011 - JSON's own is one too
+        Heartbeat().glance(nonsense)
+
+
+def test_a_client_without_requests_beats_once_a_second():
+    world = World()
+    world.offer(document(1, {"a": 1.0}))
+    session = world.session
+    session.beat()
+    session.beaten(reply(1, 1000, 1000))
+    assert session.next_beat_seconds() < 0.06
+    world.now += 120.0
+    assert session.next_beat_seconds() >= 0.9
+    world.core.take()
+    assert session.next_beat_seconds() < 0.06
+
+
 def test_from_an_older_sum_the_older_row_is_taken_off():
     beat = Heartbeat()
     beat.arguments({"a": 10}, {})
