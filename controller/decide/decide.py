@@ -8,7 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from controller.decide import concurrency, demand, knee_utilisation, rails, routing, scaling, slo, turns, warmup
+from controller.decide import (
+    concurrency,
+    demand,
+    futility,
+    knee_utilisation,
+    rails,
+    routing,
+    scaling,
+    slo,
+    turns,
+    warmup,
+)
 from controller.decide.behavior import propose as propose_behavior
 from controller.decide.floors import demand as demand_floor
 from controller.decide.floors import schedule as schedule_floor
@@ -23,7 +34,7 @@ from controller.decide.slo import ServiceLevel
 from controller.model.memory import LimiterMemory, Memory, UtilisationEvidence, frozen
 from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
-from controller.policy.schema import LoadPolicy, Scaling
+from controller.policy.schema import LoadPolicy, Scaling, Spec
 
 VALID_FOR_SECONDS = 60.0
 """How long a publish counts when the policy has no routing section to say so."""
@@ -87,7 +98,13 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
     # A breach on doubtful data starts no streak: the limit goes down only on two whole views in a row.
     breached = level.breach is not None and not level.unsure
     pressed = demand.pressure(service, level, concurrency.standing_limit(service, memory), slots) is not None
-    calm = level.breach is None and not pressed and not level.unsure
+    answer = futility.look(service, level, load=demand.load(service, slots), slo_seconds=spec.slo.latency)
+    step = 1 if spec.scaling is None else spec.scaling.steps.replicas
+    settle = _settle_seconds(spec)
+    tried = futility.observe(memory.futility, answer, pressed=pressed, step=step, settle_seconds=settle)
+    # What replicas do not answer to is no reason to keep them.
+    eased = level.failing is None and bool(futility.lasting(tried, answer))
+    calm = not level.unsure and ((level.breach is None and not pressed) or eased)
     updated = replace(
         memory,
         at=at,
@@ -96,6 +113,7 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         calm_since=_since(memory.calm_since, at, on=calm),
         arrivals=demand_floor.observe(service, memory.arrivals),
         warmups=warmup.observe(service, memory.warmups),
+        futility=tried,
     )
     if not isinstance(service.hpa, Known) or service.hpa.value is None:
         return updated
@@ -114,6 +132,12 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         min_turns=turns.observe(memory.min_turns, memory.hpa_min, bounds.min_replicas, at),
         max_turns=turns.observe(memory.max_turns, memory.hpa_max, bounds.max_replicas, at),
     )
+
+
+def _settle_seconds(spec: Spec) -> float:
+    """How long new replicas serve before the fleet's figures are theirs too: their slow start, and a rate window after it."""
+    start = 0.0 if spec.routing is None else spec.routing.slowStart
+    return start + spec.signals.window + 2.0 * spec.interval
 
 
 def _fullness(
@@ -183,18 +207,22 @@ def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Mem
     concurrent = policy.spec.concurrency
     slots = None if concurrent is None else concurrent.perInstance
     lasts = _lasts(now.pressure_since, service.at, policy.spec.interval)
-    pressure = demand.pressure(service, level, concurrency.standing_limit(service, now), slots) if lasts else None
+    asks = demand.pressure(service, level, concurrency.standing_limit(service, now), slots)
+    load = demand.load(service, slots)
+    answer = futility.look(service, level, load=load, slo_seconds=policy.spec.slo.latency)
     lead = warmup.warm_up(rules.warmUp, now.warmups)
     knee = knee_utilisation.estimate(now.fullness)
     asked = demand_floor.ask(rules, service, now.arrivals, now.instances, knee, lead=lead)
     return Wish(
-        pressure,
+        asks if lasts else None,
         0.0 if now.calm_since is None else service.at - now.calm_since,
         warmup.coming(service, count_ready(service), lead),
         highest((schedule_floor.floor(rules, service.at, policy.spec.interval, lead), asked.floor)),
         asked.doubt,
-        demand.load(service, slots),
+        load,
         _headroom(rules, knee),
+        futility.verdict(now.futility, answer, idle=None if asks else level.slow) if asks or level.slow else "",
+        futility.enough(now.futility, service.at),
     )
 
 

@@ -53,6 +53,8 @@ class Wish:
         floor_doubt: why that floor may be too low, so that min must not be lowered onto it; empty when it is whole.
         load: the fleet's utilisations added up, so 2.5 fills two and a half replicas; None when not known.
         headroom: how full the rest of the fleet may become by a decrease, as a ratio.
+        futile: why more replicas would not help, in words; empty when they may.
+        enough: so many replicas are known to do as well as those that run; None when that is not known.
     """
 
     pressure: str | None
@@ -62,6 +64,8 @@ class Wish:
     floor_doubt: str = ""
     load: float | None = None
     headroom: float = HEADROOM
+    futile: str = ""
+    enough: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +178,13 @@ def _minimum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, now: flo
     floored = _up_to(wish.floor, before, rules)
     pressed = _pressed(rules, before, wish)
     raised = max((p for p in (floored, pressed) if p is not None), key=lambda p: p.after, default=None)
-    if raised is not None:
+    may_lower = before > rules.min.floor and _may_lower(rules, memory, memory.min_changed_at, wish, now)
+    # What did not help is let go again, though it is still asked for.
+    if raised is not None and not (may_lower and wish.futile and floored is None):
         return _timed(raised, rules, memory, memory.min_changed_at, now)
-    if before > rules.min.floor and _may_lower(rules, memory, memory.min_changed_at, wish, now):
+    if may_lower:
         return _lowered(rules, before, wish)
-    return Proposed(MIN, before, before)
+    return Proposed(MIN, before, before, held=wish.futile)
 
 
 def _up_to(floor: Floor | None, before: int, rules: Scaling) -> Proposed | None:
@@ -197,11 +203,13 @@ def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
         return Proposed(MIN, before, before, wish.pressure, _at_ceiling(rules.min, wish.pressure))
     reason = f"{wish.pressure}{wish.coming.words}"
     wanted = Proposed(MIN, before, min(rules.min.ceiling, before + rules.steps.replicas), reason)
-    return _unless_coming(wanted, rules, wish)
+    return _worth_it(wanted, rules, wish)
 
 
-def _unless_coming(wanted: Proposed, rules: Scaling, wish: Wish) -> Proposed:
-    """Wait while a whole step is on its way; not for pods that have had their time."""
+def _worth_it(wanted: Proposed, rules: Scaling, wish: Wish) -> Proposed:
+    """Wait while a whole step is on its way, not for pods that have had their time; and while more would not help."""
+    if wish.futile:
+        return wanted.keep(wish.futile)
     expected = wish.coming.expected
     return wanted.keep(f"{expected} replicas are still coming") if expected >= rules.steps.replicas else wanted
 
@@ -211,9 +219,12 @@ def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
     least = max(rules.min.floor, min(before, 0 if wish.floor is None else wish.floor.replicas))
     if before - least <= SLACK * before and least > rules.min.floor:
         return Proposed(MIN, before, before)
-    wanted = Proposed(MIN, before, max(least, before - rules.steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
+    reason = wish.futile or f"calm for {wish.calm_seconds:.0f} s"
+    wanted = Proposed(MIN, before, max(least, before - rules.steps.replicas), reason)
     if wish.floor_doubt:
         return wanted.keep(f"no decrease on doubtful data: {wish.floor_doubt}")
+    if wish.enough is not None and wanted.after >= wish.enough:
+        return wanted
     return _consolidated(wanted, before, wish)
 
 
@@ -237,7 +248,7 @@ def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, runni
         wanted = Proposed(MAX, before, min(rules.max.ceiling, before + steps.replicas), reason)
         if before >= rules.max.ceiling:
             return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure))
-        waits = _unless_coming(wanted, rules, wish)
+        waits = _worth_it(wanted, rules, wish)
         return _timed(waits, rules, memory, memory.max_changed_at, now)
     room = max(rules.max.floor, running)
     if before > room and not limited and _may_lower(rules, memory, memory.max_changed_at, wish, now):

@@ -128,6 +128,53 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A raise under pressure, and what it has changed so far.
+
+    Args:
+        replicas: ready before it.
+        latency: mean response time of the fleet before it, seconds, and `rate` its requests/s, over `base_ticks` ticks.
+        grown_at: since when clearly more replicas serve without a break; None while they do not.
+        late_latency: as `latency`, and `late_rate` as `rate`, once the new ones have settled in, over `ticks` ticks.
+    """
+
+    replicas: int
+    latency: float | None
+    rate: float
+    base_ticks: int = 0
+    grown_at: float | None = None
+    late_latency: float | None = None
+    late_rate: float = 0.0
+    ticks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Futility:
+    """Whether more replicas have helped of late.
+
+    Args:
+        trial: the raise that is being judged.
+        until: raises by pressure are held until then; None when they are not.
+        held_rate: requests/s when that began: far more than it is new demand.
+        rounds: verdicts in a row, each of which doubles the wait.
+        why: the last verdict in words.
+        replicas: how many did as well before the raise that did not help.
+        eased_at: since when nothing asks for more replicas; None while something does.
+        idle_latency: what a request took at little load, seconds, as of `idle_at`.
+    """
+
+    trial: Trial | None = None
+    until: float | None = None
+    held_rate: float | None = None
+    rounds: int = 0
+    why: str = ""
+    replicas: int | None = None
+    eased_at: float | None = None
+    idle_latency: float | None = None
+    idle_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LimiterMemory:
     """What the adaptive limit remembers between its updates. Losing it costs a few careful updates, never a jump.
 
@@ -212,6 +259,7 @@ class Memory:
         limiter: of the adaptive limit; None while it is off or has seen nothing.
         warmups: how long pods took to serve.
         min_turns: changes of direction of minReplicas; likewise max_turns.
+        futility: whether more replicas have helped of late.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -237,3 +285,4 @@ class Memory:
     warmups: WarmUps = field(default_factory=WarmUps)
     min_turns: Turns = field(default_factory=Turns)
     max_turns: Turns = field(default_factory=Turns)
+    futility: Futility = field(default_factory=Futility)
