@@ -17,6 +17,7 @@ from controller.decide import (
     routing,
     scaling,
     slo,
+    tuning,
     turns,
     warmup,
 )
@@ -31,7 +32,7 @@ from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds, Wish
 from controller.decide.slo import ServiceLevel
-from controller.model.memory import LimiterMemory, Memory, UtilisationEvidence, frozen
+from controller.model.memory import LimiterMemory, Memory, Tuning, UtilisationEvidence, frozen
 from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Scaling, Spec
@@ -114,6 +115,7 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         arrivals=demand_floor.observe(service, memory.arrivals),
         warmups=warmup.observe(service, memory.warmups),
         futility=tried,
+        tuning=_tuning(policy, service, memory, level, skip=eased),
     )
     if not isinstance(service.hpa, Known) or service.hpa.value is None:
         return updated
@@ -131,6 +133,16 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         max_changed_at=moved_at if max_moved else memory.max_changed_at,
         min_turns=turns.observe(memory.min_turns, memory.hpa_min, bounds.min_replicas, at),
         max_turns=turns.observe(memory.max_turns, memory.hpa_max, bounds.max_replicas, at),
+    )
+
+
+def _tuning(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, level: ServiceLevel, *, skip: bool) -> Tuning:
+    rules = policy.spec.scaling
+    if rules is None:
+        return memory.tuning
+    settle = warmup.warm_up(rules.warmUp, memory.warmups).seconds + _settle_seconds(policy.spec)
+    return tuning.observe(
+        memory.tuning, service, level, slo_seconds=policy.spec.slo.latency, settle_seconds=settle, skip=skip
     )
 
 
@@ -235,9 +247,9 @@ def _headroom(rules: Scaling, knee: UtilisationKnee) -> float:
 def _target_changes(safe: Bounds) -> tuple[Change, ...]:
     stands = {} if safe.before is None else {t.name: t.percent for t in safe.before.targets}
     wanted = {t.name: t.percent for t in safe.targets}
-    names = {**stands, **wanted}
+    names, reasons = {**stands, **wanted}, {"cpu": safe.cpu_reason}
     return tuple(
-        Change(f"{name} target", stands.get(name), wanted.get(name), "the policy's target")
+        Change(f"{name} target", stands.get(name), wanted.get(name), reasons.get(name) or "the policy's target")
         for name in names
         if stands.get(name) != wanted.get(name)
     )

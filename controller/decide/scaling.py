@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
-from controller.decide import turns
+from controller.decide import tuning, turns
 from controller.decide.floors.floor import Floor
 from controller.decide.hpa_says import obstacle as hpa_obstacle
 from controller.decide.interlock import Counts
 from controller.decide.pause import NOT_PAUSED, Pause, parse_pause
 from controller.decide.proposal import Proposed
+from controller.decide.tuning import Target
 from controller.decide.warmup import Coming
 from controller.model.memory import Memory
 from controller.model.plan import Hold
@@ -75,6 +76,7 @@ class Bounds:
     Args:
         before: what the API server holds; None when the HPA is to be created.
         targets: the metric targets it should have.
+        cpu_reason: why the CPU target differs from the one that stands.
         counts: replicas that exist or are asked for.
         adopt: whether it exists and Trimtab has not yet applied it.
         pause: what a person has forbidden on it.
@@ -87,6 +89,7 @@ class Bounds:
     counts: Counts
     adopt: bool = False
     pause: Pause = NOT_PAUSED
+    cpu_reason: str = ""
 
 
 def propose(rules: Scaling, service: ServiceSnapshot, memory: Memory, wish: Wish) -> Bounds | Hold:
@@ -103,7 +106,8 @@ def propose(rules: Scaling, service: ServiceSnapshot, memory: Memory, wish: Wish
     pause = parse_pause(view.paused, service.at)
     if pause.lowering and pause.raising:
         return Hold("hpa", pause.why)
-    targets = _targets(rules)
+    cpu = None if rules.cpu is None else tuning.propose(rules.cpu, memory.tuning, tuning.standing(view), service.at)
+    targets = _targets(rules, cpu)
     same = sorted(targets, key=str) == sorted(view.spec.targets, key=str)
     return Bounds(
         before=view.spec,
@@ -120,6 +124,7 @@ def propose(rules: Scaling, service: ServiceSnapshot, memory: Memory, wish: Wish
         counts=counts,
         adopt=not view.adopted,
         pause=pause,
+        cpu_reason="" if cpu is None else cpu.reason,
     )
 
 
@@ -162,12 +167,15 @@ def _counts(view: HpaView | None, scale: ScaleView) -> Counts:
 def _created(rules: Scaling, counts: Counts) -> Bounds:
     minimum = Proposed(MIN, None, rules.min.floor, "created with the policy's floor")
     maximum = Proposed(MAX, None, rules.max.floor, "created with the policy's floor")
-    return Bounds(None, minimum, maximum, _targets(rules), counts)
+    return Bounds(
+        None, minimum, maximum, _targets(rules, None if rules.cpu is None else Target(rules.cpu.target)), counts
+    )
 
 
-def _targets(rules: Scaling) -> tuple[ResourceTarget, ...]:
-    named = (("cpu", rules.cpu), ("memory", rules.memory))
-    return tuple(ResourceTarget(name, section.target) for name, section in named if section is not None)
+def _targets(rules: Scaling, cpu: Target | None) -> tuple[ResourceTarget, ...]:
+    memory = None if rules.memory is None else rules.memory.target
+    named = (("cpu", None if cpu is None else cpu.percent), ("memory", memory))
+    return tuple(ResourceTarget(name, percent) for name, percent in named if percent is not None)
 
 
 def _minimum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, now: float) -> Proposed:

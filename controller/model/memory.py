@@ -175,6 +175,35 @@ class Futility:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """What is known of the HPA's CPU target, percent of the request. Losing it costs a day of watching.
+
+    Args:
+        since: when this memory first saw the target.
+        stands: the target when last seen, at the instant `at`.
+        moved_at: when it last moved.
+        good: the target before the last raise; None after a lowering.
+        held: seconds near the target with the SLO kept since it moved; `tight` just kept, `broken` not kept.
+        broken_since: since when it is broken without a break.
+        barred_from: the target that broke the SLO; none as high is tried before `barred_until`.
+        cool_down: how long the last bar was, seconds; the next one is twice as long.
+    """
+
+    since: float | None = None
+    stands: int | None = None
+    at: float | None = None
+    moved_at: float | None = None
+    good: int | None = None
+    held: float = 0.0
+    tight: float = 0.0
+    broken: float = 0.0
+    broken_since: float | None = None
+    barred_from: int | None = None
+    barred_until: float | None = None
+    cool_down: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class LimiterMemory:
     """What the adaptive limit remembers between its updates. Losing it costs a few careful updates, never a jump.
 
@@ -260,6 +289,7 @@ class Memory:
         warmups: how long pods took to serve.
         min_turns: changes of direction of minReplicas; likewise max_turns.
         futility: whether more replicas have helped of late.
+        tuning: what is known of the HPA's CPU target.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -286,3 +316,4 @@ class Memory:
     min_turns: Turns = field(default_factory=Turns)
     max_turns: Turns = field(default_factory=Turns)
     futility: Futility = field(default_factory=Futility)
+    tuning: Tuning = field(default_factory=Tuning)

@@ -112,6 +112,7 @@ class HpaView:
         behavior: `spec.behavior` as it stands; behavior_owned: the fields of it that are Trimtab's, such as
             `scaleUp.policies`.
         conditions: what the HPA's controller says of it, the latest.
+        cpu_percent: mean CPU use of the pods, percent of the request, as the HPA last reckoned it; None when it cannot now.
     """
 
     spec: HpaSpec
@@ -128,6 +129,7 @@ class HpaView:
     behavior: Sides = field(default_factory=Sides)
     behavior_owned: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
+    cpu_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.model import behavior
-from controller.model.hpa import PAUSED, adopted, annotations_of, behavior_owned, foreign_owner, spec_of
+from controller.model.hpa import PAUSED, adopted, annotations_of, behavior_owned, foreign_owner, resource_name, spec_of
 from controller.model.memory import frozen
 from controller.model.snapshot import Condition, HpaView
 from controller.policy.schema import LoadPolicy
@@ -45,7 +45,18 @@ def view_of(raw: Mapping[str, Any], policy: str, other: str | None = None) -> Hp
         behavior=behavior.parse(raw["spec"].get("behavior")),
         behavior_owned=behavior_owned(raw),
         conditions=conditions,
+        cpu_percent=_cpu_percent(status),
     )
+
+
+def _cpu_percent(status: Mapping[str, Any]) -> int | None:
+    """The HPA's own figure; what it keeps showing after its metrics have failed is none."""
+    if not any(c.get("type") == "ScalingActive" and c.get("status") == "True" for c in status.get("conditions") or ()):
+        return None
+    found = (metric for metric in status.get("currentMetrics") or () if resource_name(metric) == "cpu")
+    current = next((metric["resource"].get("current") or {} for metric in found), {})
+    percent = current.get("averageUtilization")
+    return percent if isinstance(percent, int) else None
 
 
 def rival(policy: LoadPolicy, others: Iterable[Mapping[str, Any]]) -> str | None:

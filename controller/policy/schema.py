@@ -190,7 +190,10 @@ class Cpu(Section):
 
     target: Percent = Field(70, description="Average CPU use to aim at, percent of the request.")
     between: Annotated[list[Percent], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="Lets Trimtab tune the target inside this range."
+        None, description="Lets Trimtab tune the target inside this range, from the one that stands."
+    )
+    pointsPerDay: Annotated[int, Field(ge=1, le=50)] = Field(
+        5, description="Largest raise of a tuned target in a day, percent points."
     )
 
     @model_validator(mode="after")
