@@ -165,6 +165,7 @@ class App:
             self.loop.forget(state.policies)
             if self.restorer:
                 self.restorer.changed(state.policies)
+            self.loop.budgets = state.budgets
             self._ticked_at = {}
             self.health.interval_seconds = interval = shortest_interval(state.policies)
             if self.clockwork:
@@ -226,7 +227,7 @@ def build(settings: Settings, *, dry_run: bool, election: bool = True) -> Iterat
             record=record,
             keep=keep,
         )
-        loop = Loop(observer, actor, leader, explainer)
+        loop = Loop(observer, actor, leader, explainer, budgets=store.current.budgets)
         inner = None if dry_run else _inner(settings, leader, InnerExplainer(log, metrics), closing)
         if inner:
             loop.told = inner.hear

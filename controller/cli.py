@@ -87,10 +87,10 @@ def _validate(arguments: argparse.Namespace) -> int:
     return USAGE if faults else DONE
 
 
-def _schema(_arguments: argparse.Namespace) -> int:
-    from controller.policy.jsonschema import policy_schema_text
+def _schema(arguments: argparse.Namespace) -> int:
+    from controller.policy.jsonschema import budget_schema_text, policy_schema_text
 
-    sys.stdout.write(policy_schema_text())
+    sys.stdout.write(budget_schema_text() if arguments.of == "budget" else policy_schema_text())
     return DONE
 
 
@@ -130,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(run=_validate)
     for command in (plan, status, validate):
         command.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: text")
-    commands.add_parser("schema", help="the policy's JSON Schema").set_defaults(run=_schema)
+    schema = commands.add_parser("schema", help="the JSON Schema of a policy or a budget")
+    schema.add_argument("of", nargs="?", choices=("policy", "budget"), default="policy", help="default policy")
+    schema.set_defaults(run=_schema)
     demo = commands.add_parser("demo", help="the whole loop on real parts, in about a minute")
     demo.add_argument("--json", metavar="FILE", help="write the summary for machines")
     demo.add_argument("--keep", action="store_true", help="leave everything running and print the URLs")

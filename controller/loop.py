@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from controller.deadline import Deadline
+from controller.decide.budget import frozen_grants, grants
 from controller.decide.decide import decide
 from controller.model.fence import Fence
 from controller.model.memory import Memory
@@ -15,6 +16,7 @@ from controller.model.outcome import Outcome
 from controller.model.plan import Hold, Plan
 from controller.model.snapshot import Snapshot
 from controller.model.tick import TickReport
+from controller.policy.budget import Budget
 from controller.policy.schema import LoadPolicy, Mode
 
 Planned = Sequence[tuple[LoadPolicy, Plan]]
@@ -71,6 +73,7 @@ class Loop:
     now: Callable[[], float] = time.time
     told: Callable[[Sequence[LoadPolicy], Snapshot], None] | None = None
     """Told what each tick sees: the inner loop listens (controller/inner.py)."""
+    budgets: Sequence[Budget] = ()
     memories: dict[str, Memory] = field(default_factory=dict)
 
     def tick(self, policies: Sequence[LoadPolicy], deadline: Deadline) -> TickReport:
@@ -102,10 +105,18 @@ class Loop:
     def _decide(self, policies: Sequence[LoadPolicy], snapshot: Snapshot) -> tuple[Planned, tuple[Exception, ...]]:
         planned: list[tuple[LoadPolicy, Plan]] = []
         bugs: list[Exception] = []
+        try:
+            granted = grants(self.budgets, {key: memory.claim for key, memory in self.memories.items()}, snapshot.at)
+        except Exception as bug:  # noqa: BLE001 - likewise: then everybody keeps what it has
+            granted = frozen_grants(self.budgets)
+            bugs.append(bug)
         for policy in policies:
             try:
                 plan, self.memories[policy.key] = decide(
-                    policy, snapshot.services[policy.key], self.memories.get(policy.key, Memory())
+                    policy,
+                    snapshot.services[policy.key],
+                    self.memories.get(policy.key, Memory()),
+                    granted.get(policy.key),
                 )
             except Exception as bug:  # noqa: BLE001 - a bug in one policy's decision must not stop the others
                 plan = Plan(policy.key, snapshot.at, holds=(Hold("everything", f"a bug in Trimtab: {bug!r}"),))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from controller.decide import (
+    budget,
     concurrency,
     demand,
     futility,
@@ -22,6 +23,7 @@ from controller.decide import (
     warmup,
 )
 from controller.decide.behavior import propose as propose_behavior
+from controller.decide.budget import Grant
 from controller.decide.floors import demand as demand_floor
 from controller.decide.floors import schedule as schedule_floor
 from controller.decide.floors.floor import highest
@@ -45,7 +47,9 @@ STREAK = 0.5
 T = TypeVar("T")
 
 
-def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tuple[Plan, Memory]:
+def decide(
+    policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, grant: Grant | None = None
+) -> tuple[Plan, Memory]:
     """What to do now, and what to remember if it is done.
 
     What stands (weights, limit, bounds) is read from the snapshot where it answers, so that a plan that was not carried
@@ -55,6 +59,7 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
         policy: the service's policy; a section that is omitted does nothing.
         service: everything known at `service.at`; no other clock is read.
         memory: as returned by the last call, or `Memory()`.
+        grant: what a shared budget allows it; None when it is in none.
     """
     standing = standing_weights(service, memory)
     fleet = members(service, memory, standing)
@@ -66,7 +71,7 @@ def decide(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory) -> tupl
 
     endpoints, unsafe = rails.ranking(ranking.endpoints)
     limit, limiter = _limit(policy, service, now, memory, level)
-    hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level)
+    hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level, grant)
 
     plan = Plan(
         policy=policy.key,
@@ -116,6 +121,7 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         warmups=warmup.observe(service, memory.warmups),
         futility=tried,
         tuning=_tuning(policy, service, memory, level, skip=eased),
+        claim=budget.claim(policy, service, level, memory.claim, asks=pressed, futile=eased),
     )
     if not isinstance(service.hpa, Known) or service.hpa.value is None:
         return updated
@@ -192,12 +198,15 @@ def _limit(
 
 
 def _hpa(
-    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel
+    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel, grant: Grant | None
 ) -> tuple[HpaWrite | None, tuple[Change, ...], tuple[Hold, ...]]:
     rules = policy.spec.scaling
     if rules is None:
         return None, (), ()
-    proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, level))
+    view = service.hpa.value if isinstance(service.hpa, Known) else None
+    rules = budget.within(rules, grant, None if view is None else view.spec.max_replicas)
+    wish = replace(_wish(policy, rules, service, now, level), budget="" if grant is None else grant.words)
+    proposed = scaling.propose(rules, service, now, wish)
     if isinstance(proposed, Hold):
         return None, (), (proposed,)
     view = service.hpa.value if isinstance(service.hpa, Known) else None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controller.model.snapshot import HpaView, ScaleView
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -21,6 +23,14 @@ class Counts:
 
     asked: int
     most: int
+
+
+def count(view: HpaView | None, scale: ScaleView) -> Counts:
+    """The replicas by the accounts of the target and of the HPA, if there is one."""
+    every = [scale.spec_replicas, scale.status_replicas]
+    if view is not None:
+        every += [view.current_replicas or 0, view.desired_replicas or 0]
+    return Counts(scale.spec_replicas, max(every))
 
 
 def at_once(low: int, high: int, asked: int) -> int:

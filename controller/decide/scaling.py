@@ -13,7 +13,7 @@ from math import ceil
 from controller.decide import tuning, turns
 from controller.decide.floors.floor import Floor
 from controller.decide.hpa_says import obstacle as hpa_obstacle
-from controller.decide.interlock import Counts
+from controller.decide.interlock import Counts, count
 from controller.decide.pause import NOT_PAUSED, Pause, parse_pause
 from controller.decide.proposal import Proposed
 from controller.decide.tuning import Target
@@ -26,7 +26,6 @@ from controller.model.snapshot import (
     Known,
     NotAsked,
     ResourceTarget,
-    ScaleView,
     ServiceSnapshot,
     Unknown,
 )
@@ -56,6 +55,7 @@ class Wish:
         headroom: how full the rest of the fleet may become by a decrease, as a ratio.
         futile: why more replicas would not help, in words; empty when they may.
         enough: so many replicas are known to do as well as those that run; None when that is not known.
+        budget: what a shared budget allows, in words; empty without one.
     """
 
     pressure: str | None
@@ -67,6 +67,7 @@ class Wish:
     headroom: float = HEADROOM
     futile: str = ""
     enough: int | None = None
+    budget: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def propose(rules: Scaling, service: ServiceSnapshot, memory: Memory, wish: Wish
     assert isinstance(service.hpa, Known)  # noqa: S101  else there is an obstacle
     assert isinstance(service.scale, Known)  # noqa: S101  same
     assert service.scale.value is not None  # noqa: S101  same
-    view, counts = service.hpa.value, _counts(service.hpa.value, service.scale.value)
+    view, counts = service.hpa.value, count(service.hpa.value, service.scale.value)
     if view is None:
         return _created(rules, counts)
     pause = parse_pause(view.paused, service.at)
@@ -157,13 +158,6 @@ def _obstacles(rules: Scaling, service: ServiceSnapshot) -> Iterator[str]:
         yield f"{rules.hpa} was applied by somebody else and scaling.adopt is false"
 
 
-def _counts(view: HpaView | None, scale: ScaleView) -> Counts:
-    every = [scale.spec_replicas, scale.status_replicas]
-    if view is not None:
-        every += [view.current_replicas or 0, view.desired_replicas or 0]
-    return Counts(scale.spec_replicas, max(every))
-
-
 def _created(rules: Scaling, counts: Counts) -> Bounds:
     minimum = Proposed(MIN, None, rules.min.floor, "created with the policy's floor")
     maximum = Proposed(MAX, None, rules.max.floor, "created with the policy's floor")
@@ -180,10 +174,10 @@ def _targets(rules: Scaling, cpu: Target | None) -> tuple[ResourceTarget, ...]:
 
 def _minimum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, now: float) -> Proposed:
     before = view.spec.min_replicas
-    strayed = _into_range(MIN, before, rules.min)
+    strayed = _into_range(MIN, before, rules.min, wish)
     if strayed is not None:
         return _timed(strayed, rules, memory, memory.min_changed_at, now)
-    floored = _up_to(wish.floor, before, rules)
+    floored = _up_to(wish.floor, before, rules, wish.budget)
     pressed = _pressed(rules, before, wish)
     raised = max((p for p in (floored, pressed) if p is not None), key=lambda p: p.after, default=None)
     may_lower = before > rules.min.floor and _may_lower(rules, memory, memory.min_changed_at, wish, now)
@@ -195,12 +189,12 @@ def _minimum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, now: flo
     return Proposed(MIN, before, before, held=wish.futile)
 
 
-def _up_to(floor: Floor | None, before: int, rules: Scaling) -> Proposed | None:
+def _up_to(floor: Floor | None, before: int, rules: Scaling, budget: str) -> Proposed | None:
     """One step towards the floor. What is still coming is no reason to wait: it is part of what the floor counts."""
     if floor is None or floor.replicas <= before:
         return None
     if before >= rules.min.ceiling:
-        return Proposed(MIN, before, before, floor.reason, _at_ceiling(rules.min, floor.reason))
+        return Proposed(MIN, before, before, floor.reason, _at_ceiling(rules.min, floor.reason, budget))
     return Proposed(MIN, before, min(floor.replicas, rules.min.ceiling, before + rules.steps.replicas), floor.reason)
 
 
@@ -208,7 +202,7 @@ def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
     if wish.pressure is None:
         return None
     if before >= rules.min.ceiling:
-        return Proposed(MIN, before, before, wish.pressure, _at_ceiling(rules.min, wish.pressure))
+        return Proposed(MIN, before, before, wish.pressure, _at_ceiling(rules.min, wish.pressure, wish.budget))
     reason = f"{wish.pressure}{wish.coming.words}"
     wanted = Proposed(MIN, before, min(rules.min.ceiling, before + rules.steps.replicas), reason)
     return _worth_it(wanted, rules, wish)
@@ -247,15 +241,16 @@ def _consolidated(wanted: Proposed, before: int, wish: Wish) -> Proposed:
 
 def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, running: int, now: float) -> Proposed:
     before, steps = view.spec.max_replicas, rules.steps
-    strayed = _into_range(MAX, before, rules.max)
+    strayed = _into_range(MAX, before, rules.max, wish)
     if strayed is not None:
         return _timed(strayed, rules, memory, memory.max_changed_at, now)
     limited = view.limited_by_max or running >= before
     if wish.pressure is not None and limited:
         reason = f"{running} replicas run, the most it allows: {wish.pressure}{wish.coming.words}"
+        reason += f"; {wish.budget}" if wish.budget else ""
         wanted = Proposed(MAX, before, min(rules.max.ceiling, before + steps.replicas), reason)
         if before >= rules.max.ceiling:
-            return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure))
+            return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure, wish.budget))
         waits = _worth_it(wanted, rules, wish)
         return _timed(waits, rules, memory, memory.max_changed_at, now)
     room = max(rules.max.floor, running)
@@ -265,16 +260,19 @@ def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, runni
     return Proposed(MAX, before, before)
 
 
-def _into_range(field: str, before: int, bound: Bound) -> Proposed | None:
+def _into_range(field: str, before: int, bound: Bound, wish: Wish) -> Proposed | None:
     if before < bound.floor:
         return Proposed(field, before, bound.floor, f"below the policy's floor {bound.floor}")
     if before > bound.ceiling:
-        return Proposed(field, before, bound.ceiling, f"above the policy's ceiling {bound.ceiling}")
+        whose = (
+            f"the ceiling {bound.ceiling}; {wish.budget}" if wish.budget else f"the policy's ceiling {bound.ceiling}"
+        )
+        return Proposed(field, before, bound.ceiling, f"above {whose}")
     return None
 
 
-def _at_ceiling(bound: Bound, pressure: str) -> str:
-    return f"already at its ceiling {bound.ceiling}: {pressure}"
+def _at_ceiling(bound: Bound, pressure: str, budget: str) -> str:
+    return f"already at its ceiling {bound.ceiling}: {pressure}{f'; {budget}' if budget else ''}"
 
 
 def _timed(wanted: Proposed, rules: Scaling, memory: Memory, changed_at: float | None, now: float) -> Proposed:

@@ -204,6 +204,27 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What a policy holds of a shared budget, and how much it lacks.
+
+    Args:
+        running: replicas, the most of all accounts.
+        maximum: maxReplicas as it stands.
+        ceiling: the highest maxReplicas that its policy allows.
+        deficit: how far the SLO is broken for want of replicas: 0 is kept, 1 is twice the response time.
+        at: when that was last known from whole data, seconds since the epoch.
+        interval: seconds between two of its ticks.
+    """
+
+    running: int
+    maximum: int
+    ceiling: int
+    deficit: float
+    at: float
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
 class LimiterMemory:
     """What the adaptive limit remembers between its updates. Losing it costs a few careful updates, never a jump.
 
@@ -290,6 +311,7 @@ class Memory:
         min_turns: changes of direction of minReplicas; likewise max_turns.
         futility: whether more replicas have helped of late.
         tuning: what is known of the HPA's CPU target.
+        claim: what it holds and lacks of a shared budget; None until known.
     """
 
     instances: Mapping[str, InstanceMemory] = field(default_factory=lambda: MappingProxyType({}))
@@ -317,3 +339,4 @@ class Memory:
     max_turns: Turns = field(default_factory=Turns)
     futility: Futility = field(default_factory=Futility)
     tuning: Tuning = field(default_factory=Tuning)
+    claim: Claim | None = None

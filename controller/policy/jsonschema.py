@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from controller.policy.budget import Budget
 from controller.policy.presets import preset_names
 from controller.policy.quantity import duration_text
 from controller.policy.schema import LoadPolicy
@@ -27,6 +28,20 @@ def policy_schema() -> dict[str, Any]:
         **{key: value for key, value in schema.items() if key != "title"},
         "definitions": definitions,
     }
+
+
+def budget_schema() -> dict[str, Any]:
+    """The schema of one budget, in draft 7."""
+    schema = _draft_seven(Budget.model_json_schema(ref_template="#/definitions/{model}"))
+    definitions = schema.pop("$defs")
+    rest = {key: value for key, value in schema.items() if key not in {"title", "description"}}
+    title = {"$schema": DRAFT, "title": "Trimtab budget", "description": schema["description"]}
+    return {**title, **rest, "definitions": definitions}
+
+
+def budget_schema_text() -> str:
+    """The schema as the file `policies/budget.schema.json` holds it."""
+    return json.dumps(budget_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def policy_schema_text() -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.errors import Fault, PolicyError
+from controller.policy.budget import Budget
 from controller.policy.files import content_hash, read_folder
-from controller.policy.load import LoadedPolicy, parse
+from controller.policy.load import LoadedPolicy, parse_folder
 from controller.policy.schema import LoadPolicy
 
 
@@ -16,13 +17,14 @@ class PolicySet:
     """What is in force after one refresh.
 
     Args:
-        loaded: the policies of the last good set, and where they stand.
+        loaded: the policies of the last good set, and where they stand; `budgets`, what they share.
         hash: names and contents of that set; empty before there is one.
         faults: what is wrong with the folder as it is now; empty when the set above is what it holds.
         changed: whether the folder differs from the refresh before, for better or worse: the time to log.
     """
 
     loaded: tuple[LoadedPolicy, ...] = ()
+    budgets: tuple[Budget, ...] = ()
     hash: str = ""
     faults: tuple[Fault, ...] = ()
     changed: bool = False
@@ -64,11 +66,12 @@ class PolicyStore:
         last = self.current
         changed = seen != self._seen
         if not changed:
-            self.current = PolicySet(last.loaded, last.hash, last.faults, changed=False)
+            self.current = replace(last, changed=False)
             return self.current
         try:
-            self.current = PolicySet(parse(files), seen, (), changed=True)
+            found = parse_folder(files)
+            self.current = PolicySet(found.policies, found.budgets, seen, (), changed=True)
         except PolicyError as error:
-            self.current = PolicySet(last.loaded, last.hash, error.faults, changed=True)
+            self.current = replace(last, faults=error.faults, changed=True)
         self._seen = seen
         return self.current

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from controller.policy.budget import POLICY_KEY
 from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY
 from controller.policy.scalars import shown
 from controller.policy.schema import DNS_LABEL, DNS_NAME, LABEL_NAME, QUEUE_NAME, LoadPolicy
@@ -20,6 +21,7 @@ _PATTERNS: Mapping[str, str] = {
     LABEL_NAME: "must be a Prometheus label name: letters, digits and `_`, not starting with a digit",
     TIME_OF_DAY: "must be a time of day from 00:00 to 24:00, such as 08:00",
     CALENDAR_DATE: "must be a date such as 2026-12-24",
+    POLICY_KEY: "must be a policy as namespace/name, such as models/model-service",
     QUEUE_NAME: "must be letters, digits and any of `_ . : -`, such as model_requests",
 }
 _TYPES: Mapping[str, str] = {
@@ -43,7 +45,7 @@ def field_of(error: ErrorDetails) -> Path:
     return tuple(step for step in error["loc"] if step != "[key]")
 
 
-def in_words(error: ErrorDetails) -> str:  # noqa: C901, PLR0911 - a table of cases, one return each
+def in_words(error: ErrorDetails, root: type[BaseModel] = LoadPolicy) -> str:  # noqa: C901, PLR0911 - a table of cases, one return each
     """The error as one plain line, without its place."""
     context: Mapping[str, Any] = error.get("ctx", {})
     kind = error["type"]
@@ -54,7 +56,7 @@ def in_words(error: ErrorDetails) -> str:  # noqa: C901, PLR0911 - a table of ca
             return "required"
         case "extra_forbidden":
             path = field_of(error)
-            return f"unknown field{did_you_mean(str(path[-1]), fields_at(path[:-1]))}"
+            return f"unknown field{did_you_mean(str(path[-1]), fields_at(path[:-1], root))}"
         case "value_error":
             return shown(str(context["error"]), 200)
         case "literal_error" | "enum":
@@ -88,9 +90,9 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(names)}" if names else ""
 
 
-def fields_at(path: Path) -> tuple[str, ...]:
+def fields_at(path: Path, root: type[BaseModel] = LoadPolicy) -> tuple[str, ...]:
     """The fields of the section at that path; none when there is no such section."""
-    model: type[BaseModel] | None = LoadPolicy
+    model: type[BaseModel] | None = root
     for step in path:
         if isinstance(step, int):
             continue

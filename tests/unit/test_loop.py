@@ -102,7 +102,7 @@ def decides(monkeypatch):
     """Replaces decide() by one that publishes; a policy whose key is in the returned set meets a bug."""
     broken = set()
 
-    def decide(policy, service, _memory):
+    def decide(policy, service, _memory, _grant):
         if policy.key in broken:
             raise ZeroDivisionError("no weights")
         return Plan(policy.key, service.at, Publish((), None, panic=False, valid_for_seconds=60)), Memory(at=service.at)
