@@ -220,7 +220,7 @@ class Steps(Section):
         300.0, description="Shortest time between two lowerings of a bound.", validate_default=False
     )
     turnsPerHour: Annotated[int, Field(ge=1, le=1000)] = Field(
-        4, description="Changes of direction of a bound per hour, after which it is only raised."
+        8, description="Changes of direction of a bound per hour, after which it is only raised."
     )
 
 
