@@ -245,19 +245,42 @@ def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, runni
     if strayed is not None:
         return _timed(strayed, rules, memory, memory.max_changed_at, now)
     limited = view.limited_by_max or running >= before
-    if wish.pressure is not None and limited:
-        reason = f"{running} replicas run, the most it allows: {wish.pressure}{wish.coming.words}"
-        reason += f"; {wish.budget}" if wish.budget else ""
-        wanted = Proposed(MAX, before, min(rules.max.ceiling, before + steps.replicas), reason)
-        if before >= rules.max.ceiling:
-            return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure, wish.budget))
-        waits = _worth_it(wanted, rules, wish)
-        return _timed(waits, rules, memory, memory.max_changed_at, now)
-    room = max(rules.max.floor, running)
+    floored = 0 if wish.floor is None else min(wish.floor.replicas, rules.min.ceiling)
+    asked = (
+        _max_for_floor(rules, before, floored, wish),
+        _max_for_pressure(rules, before, running, wish) if limited else None,
+    )
+    raised = max((p for p in asked if p is not None), key=lambda p: p.after, default=None)
+    if raised is not None:
+        return _timed(raised, rules, memory, memory.max_changed_at, now)
+    # What a floor would soon have to raise again stays.
+    room = max(rules.max.floor, running, floored)
     if before > room and not limited and _may_lower(rules, memory, memory.max_changed_at, wish, now):
         wanted = Proposed(MAX, before, max(room, before - steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
         return _consolidated(wanted, before, wish)
     return Proposed(MAX, before, before)
+
+
+def _max_for_floor(rules: Scaling, before: int, floored: int, wish: Wish) -> Proposed | None:
+    """One step towards the floor, where max does not let min reach it."""
+    if wish.floor is None or floored <= before:
+        return None
+    reason = wish.floor.reason
+    if before >= rules.max.ceiling:
+        return Proposed(MAX, before, before, reason, _at_ceiling(rules.max, reason, wish.budget))
+    return Proposed(MAX, before, min(rules.max.ceiling, floored, before + rules.steps.replicas), reason)
+
+
+def _max_for_pressure(rules: Scaling, before: int, running: int, wish: Wish) -> Proposed | None:
+    """One step up, where the HPA is at its max already."""
+    if wish.pressure is None:
+        return None
+    reason = f"{running} replicas run, the most it allows: {wish.pressure}{wish.coming.words}"
+    reason += f"; {wish.budget}" if wish.budget else ""
+    wanted = Proposed(MAX, before, min(rules.max.ceiling, before + rules.steps.replicas), reason)
+    if before >= rules.max.ceiling:
+        return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure, wish.budget))
+    return _worth_it(wanted, rules, wish)
 
 
 def _into_range(field: str, before: int, bound: Bound, wish: Wish) -> Proposed | None:

@@ -207,6 +207,25 @@ def test_before_any_decrease_the_rest_must_be_able_to_carry_the_load(instances, 
     assert any(says in reason for reason in held) if says else held == []
 
 
+ALWAYS = {"name": "s", "from": "00:00", "to": "24:00", "timezone": "UTC", "min": 13}
+
+
+@pytest.mark.parametrize(
+    ("fields", "rules", "expected"),
+    [
+        pytest.param({"hpa": hpa(10, 10), "scale": scale(10)}, {}, (12, 12), id="up together"),
+        pytest.param({"hpa": hpa(12, 12), "scale": scale(12)}, {}, (13, 13), id="no further than the floor"),
+        pytest.param({"hpa": hpa(12, 12)}, {"max": {"floor": 10, "ceiling": 20}}, (12, 13), id="min waits for pods"),
+        pytest.param({"hpa": hpa(13, 15), "scale": scale(4), "memory": Memory(**LONG)}, {}, (13, 13), id="down to the floor"),
+        pytest.param({"hpa": hpa(10, 10, paused="out"), "scale": scale(10)}, {}, None, id="paused"),
+    ],
+)  # fmt: skip
+def test_a_floor_above_max_lifts_max_too(fields, rules, expected):
+    reach = {"min": {"floor": 2, "ceiling": 13}, "max": {"floor": 10, "ceiling": 20}, "schedules": [ALWAYS], **rules}
+    plan, _ = tick([instance(f"i{n}") for n in range(10)], **{"memory": NOTHING, **fields}, rules=reach)
+    assert bounds(plan) == expected
+
+
 def test_a_raise_that_may_not_go_on_says_so():
     plan, _ = tick(SLOW, Memory(**PRESSED), hpa=hpa(6, 10))
     assert hold(plan, "minReplicas").reason.startswith("already at its ceiling 6: p95 0.9 s is over the SLO 0.5 s")
