@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -229,11 +230,15 @@ class World:
 
 
 class History:
-    """Every state that the API server held of some kinds of a namespace, in the order in which it held them."""
+    """Every state that the API server held of some kinds of a namespace, in the order in which it held them, and when.
+
+    `instants` are those at which they were seen, by resourceVersion.
+    """
 
     def __init__(self, cluster, *paths):
         self._lock = threading.Lock()
         self._states = []
+        self.instants = {}
         self._stopped = threading.Event()
         version = cluster.api().get(paths[0])["metadata"]["resourceVersion"]
         self._threads = [
@@ -258,6 +263,7 @@ class History:
                 for line in answer.iter_lines():
                     state = json.loads(line)
                     version = state["object"]["metadata"]["resourceVersion"]
+                    self.instants[version] = time.monotonic()
                     with self._lock:
                         self._states.append((state["type"], state["object"]))
 

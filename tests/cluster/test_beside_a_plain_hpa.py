@@ -1,0 +1,102 @@
+"""A steered HPA beside the plain one that it was found with, under the same load: never fewer pods, and steps all the way.
+
+The forecast's floor takes the same way as a schedule's once it has said how many: `_up_to` in `controller/decide/scaling.py`.
+"""
+
+import itertools
+import time
+
+import pytest
+from twin import PLAIN, STEERED, Counted, Twin, killed, never_fewer_than_the_plain_one
+
+STEPS = {"replicas": 2, "every": "1s", "lowerEvery": "2s"}
+
+
+@pytest.fixture
+def twin(world):
+    world.policy(least=(2, 8), most=(10, 14), memory=None, steps=STEPS)
+    made = Twin(world)
+    yield made
+    world.cluster.metrics.clear(world.namespace)
+
+
+def in_steps(bounds, step=2):
+    for before, after in itertools.pairwise(bounds):
+        assert all(abs(b - a) <= step for a, b in zip(before, after, strict=True)), bounds
+        assert after[0] <= after[1]
+
+
+def compared(history):
+    """The steered replicas, once it is sure that nothing was stopped which the plain HPA kept."""
+    steered, plain = history.replicas(STEERED), history.replicas(PLAIN)
+    never_fewer_than_the_plain_one(steered, plain)
+    in_steps(history.bounds())
+    return steered, plain
+
+
+def test_a_spike_and_its_decay(twin):
+    world = twin.world
+    with world.daemon() as daemon, Counted(world) as history:
+        twin.run(daemon, 1.0, lambda: "trimtab/policy" in world.hpa()["metadata"].get("annotations", {}))
+        twin.run(daemon, 6.0, lambda: min(twin.runs()) >= 8)
+        assert world.bounds()[0] > 2
+        twin.run(daemon, 1.0, lambda: twin.runs() == (2, 2) and world.bounds()[0] == 2)
+        steered, plain = compared(history)
+    assert killed(steered) <= max(n for _, n in steered) - 2, "it went down once, and not to and fro"
+    assert killed(plain) >= 6
+
+
+def local(seconds):
+    return time.strftime("%H:%M", time.gmtime(time.time() + seconds))
+
+
+def test_the_edge_of_a_schedule(twin):
+    world = twin.world
+    opens_in = 120 + 60 - time.time() % 60  # on a full minute, two to three from now
+    window = {"name": "office", "from": local(opens_in), "to": local(opens_in + 7200), "timezone": "UTC", "min": 7}
+    edge = {"schedules": [window], "warmUp": f"{opens_in - 15:.0f}s", "memory": None, "steps": STEPS}
+    with world.daemon() as daemon, Counted(world) as history:
+        world.policy(least=(2, 8), most=(10, 14), **edge)
+        twin.run(daemon, 1.0, lambda: twin.runs() == (7, 2))
+        assert "schedule office" in daemon.decisions()
+        twin.run(daemon, 1.5, lambda: True)
+        # The window goes from the policy: its other edge, without waiting for it.
+        world.policy(least=(2, 8), most=(10, 14), memory=None, steps=STEPS)
+        twin.run(daemon, 1.0, lambda: twin.runs() == (2, 2) and world.bounds()[0] == 2)
+        steered, _ = compared(history)
+    assert killed(steered) == 5
+
+
+def requests(world):
+    """Writes that the API server has counted on HPAs themselves, not on their status."""
+    lines = world.api.call("GET", "/metrics").splitlines()
+    counted = [line for line in lines if line.startswith("apiserver_request_total{") and 'subresource=""' in line]
+    writes = [
+        line
+        for line in counted
+        if 'resource="horizontalpodautoscalers"' in line
+        if any(f'verb="{verb}"' in line for verb in ("APPLY", "PATCH", "POST", "PUT"))
+    ]
+    return sum(float(line.rpartition(" ")[2]) for line in writes)
+
+
+def test_no_write_in_a_hundred_ticks_of_peace(twin):
+    world = twin.world
+    world.policy(
+        least=(2, 8),
+        most=(10, 14),
+        memory=None,
+        steps=STEPS,
+        behavior={"scaleDown": {"stabilizationWindowSeconds": 5, "tolerance": 0.1}},
+        demand={},
+    )
+    with world.daemon() as daemon:
+        twin.run(daemon, 1.0, lambda: "behavior" in world.hpa()["spec"])
+        twin.run(daemon, 1.0, lambda: world.bounds() == (2, 10))
+        before = requests(world)
+        assert before > 0
+        for _ in range(100):
+            report = daemon.tick()
+            assert not report.snapshot.problems
+        assert requests(world) == before
+        twin.run(daemon, 6.0, lambda: requests(world) > before)  # and it is awake all the same
