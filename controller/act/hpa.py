@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.act import manifest
+from controller.act.fights import Fights
+from controller.act.zero import Zero, without_zero
 from controller.clients.kube import FIELD_MANAGER, FieldConflict, KubeApi, path_of
 from controller.deadline import Deadline
 from controller.errors import Conflict, NotFound, Rejected
@@ -45,6 +47,8 @@ class HpaWriter:
         self._kube = kube
         self._installation = installation
         self._clock = clock
+        self._fights = Fights(installation, clock)
+        self._zero = Zero(kube, clock)
         self._contested: dict[str, tuple[str, float, str]] = {}  # path -> what it looked like, when, whose it is
 
     def write(
@@ -66,6 +70,12 @@ class HpaWriter:
         if objection:
             return Written(Result.REFUSED, f"HPA {write.name}: {objection}", uid)
         wanted = manifest.body(write, policy, live, self._installation)
+        refusal = self._zero.refusal(write, path, wanted, deadline)
+        if refusal:
+            write = without_zero(write)
+            wanted = manifest.body(write, policy, live, self._installation)
+            if live is not None and manifest.is_so(live, wanted):
+                return Written(Result.REFUSED, f"HPA {write.name}: {refusal}", uid)
         if live is not None and manifest.is_so(live, wanted):
             return Written(Result.UNCHANGED, f"HPA {write.name}: {manifest.show(write.after)}", uid)
         if not fence.valid():
@@ -86,6 +96,9 @@ class HpaWriter:
         contested = self._contested.get(path)
         if contested and contested[0] == looks and self._clock() - contested[1] < CONFLICT_PAUSE_SECONDS:
             return Written(Result.REFUSED, contested[2], uid)
+        fight = self._fights.quiet(path, live)
+        if fight:
+            return Written(Result.REFUSED, f"HPA {write.name}: {fight}", uid, conflict=True)
         try:
             answer = self._apply(path, wanted, live if adopt else None, deadline)
         except FieldConflict as conflict:
@@ -96,6 +109,7 @@ class HpaWriter:
             detail = f"HPA {write.name}: it changed while being written; the next tick looks again"
             return Written(Result.REFUSED, detail, uid)
         self._contested.pop(path, None)
+        self._fights.wrote(path, answer)
         return Written(Result.DONE, _sentence(write), _uid(answer))
 
     def release(self, release: HpaRelease, *, policy: str, fence: Fence, deadline: Deadline) -> Written:

@@ -34,6 +34,7 @@ from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds, Wish
 from controller.decide.slo import ServiceLevel
+from controller.decide.zero import settle as settle_zero
 from controller.model.memory import LimiterMemory, Memory, Tuning, UtilisationEvidence, frozen
 from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
@@ -205,14 +206,14 @@ def _hpa(
         return None, (), ()
     view = service.hpa.value if isinstance(service.hpa, Known) else None
     rules = budget.within(rules, grant, None if view is None else view.spec.max_replicas)
+    rules, no_zero = settle_zero(rules, view)
     wish = replace(_wish(policy, rules, service, now, level), budget="" if grant is None else grant.words)
     proposed = scaling.propose(rules, service, now, wish)
     if isinstance(proposed, Hold):
         return None, (), (proposed,)
-    view = service.hpa.value if isinstance(service.hpa, Known) else None
     speed = propose_behavior(rules, view, proposed.pause)
     safe, holds = rails.bounds(rules, proposed, (*level.unsure, *_present(hpa_doubt(view))))
-    holds = (*_present(safe.minimum.hold(), safe.maximum.hold(), speed.hold, hpa_hold(view)), *holds)
+    holds = (*_present(safe.minimum.hold(), safe.maximum.hold(), no_zero, speed.hold, hpa_hold(view)), *holds)
     after = HpaSpec(rules.target.kind, rules.target.name, safe.minimum.after, safe.maximum.after, safe.targets)
     changes = (*_present(safe.minimum.change(), safe.maximum.change(), speed.change), *_target_changes(safe))
     if safe.adopt:

@@ -21,7 +21,7 @@ from controller.model.hpa import original_of
 from controller.model.leftover import Leftover
 from controller.model.plan import Change, Hold, HpaRelease, HpaWrite, Plan
 from controller.model.snapshot import HpaSpec, Known, ResourceTarget, Unknown
-from controller.policy.schema import Bound, ScaleTarget, Scaling, Steps
+from controller.policy.schema import Bound, LeastBound, ScaleTarget, Scaling, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,8 @@ def _moved(left: Leftover, goal: _Goal, steps: Steps, way: Way, at: float) -> Pl
 
 def _rules(goal: HpaSpec, steps: Steps) -> Scaling:
     """What the rails need of a policy; not checked as one, for what a person chose was no policy's business."""
-    low, high = (Bound.model_construct(floor=n, ceiling=n) for n in (goal.min_replicas, goal.max_replicas))
+    low = LeastBound.model_construct(floor=goal.min_replicas, ceiling=goal.min_replicas)
+    high = Bound.model_construct(floor=goal.max_replicas, ceiling=goal.max_replicas)
     target = ScaleTarget.model_construct(name=goal.target_name)
     return Scaling.model_construct(hpa="", target=target, min=low, max=high, steps=steps)
 

@@ -151,11 +151,17 @@ def _obstacles(rules: Scaling, service: ServiceSnapshot) -> Iterator[str]:
     if scale is None:
         yield f"there is no {target}"
     elif scale.spec_replicas == 0:
-        yield f"{target} is switched off by its owner (0 replicas)"
+        yield f"{target} is {_why_nothing_runs(view)}"
     if view is not None and (view.spec.target_kind, view.spec.target_name) != (rules.target.kind, rules.target.name):
         yield f"{rules.hpa} scales {view.spec.target_kind} {view.spec.target_name}, the policy says {target}"
     if view is not None and not view.adopted and not rules.adopt:
         yield f"{rules.hpa} was applied by somebody else and scaling.adopt is false"
+
+
+def _why_nothing_runs(view: HpaView | None) -> str:
+    if view is not None and view.spec.min_replicas == 0:
+        return "at 0, as its minReplicas allows: the HPA's own metric wakes it"
+    return "switched off by its owner (0 replicas)"
 
 
 def _created(rules: Scaling, counts: Counts) -> Bounds:
@@ -235,8 +241,8 @@ def _consolidated(wanted: Proposed, before: int, wish: Wish) -> Proposed:
     if wish.load is None:
         return wanted.keep("no decrease while it is not known how full every serving instance is")
     fits = min(before, ceil(min(wish.load / wish.headroom, before)))
-    full = wish.load / wanted.after
-    return wanted.clamp(max(wanted.after, fits), f"{wanted.after} replicas would be {full:.0%} full")
+    full = f"{wish.load / wanted.after:.0%} full" if wanted.after else "too few"
+    return wanted.clamp(max(wanted.after, fits), f"{wanted.after} replicas would be {full}")
 
 
 def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, running: int, now: float) -> Proposed:

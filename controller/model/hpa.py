@@ -35,6 +35,13 @@ def owns(live: Raw, field: str) -> bool:
     return any(_has(entry.get("fieldsV1") or {}, field.removeprefix(".").split(".")) for entry in _ours(live))
 
 
+def holders(live: Raw, field: str) -> tuple[str, ...]:
+    """The managers that own a field, by its path in the server's words."""
+    entries = metadata_of(live).get("managedFields") or ()
+    path = field.removeprefix(".").split(".")
+    return tuple(dict.fromkeys(e.get("manager", "?") for e in entries if _has(e.get("fieldsV1") or {}, path)))
+
+
 def behavior_owned(live: Raw) -> frozenset[str]:
     """The fields of `spec.behavior` that our last apply owns, such as `scaleUp.policies`."""
     owned: list[Raw] = [(entry.get("fieldsV1") or {}).get("f:spec", {}).get("f:behavior", {}) for entry in _ours(live)]

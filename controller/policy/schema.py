@@ -178,6 +178,14 @@ class Bound(Section):
         return self
 
 
+class LeastBound(Bound):
+    """How far minReplicas may be moved."""
+
+    floor: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        description="minReplicas starts here and never goes below; 0 needs an Object or External metric on the HPA."
+    )
+
+
 class ScaleTarget(Section):
     """The workload that the HPA scales."""
 
@@ -267,8 +275,8 @@ class Scaling(Section):
 
     hpa: Annotated[str, Field(pattern=DNS_NAME)] = Field(description="Created when absent, adopted when present.")
     target: ScaleTarget = Field(description="The workload that the HPA scales.")
-    min: Bound = Field(
-        default_factory=lambda: Bound(floor=2, ceiling=2),
+    min: LeastBound = Field(
+        default_factory=lambda: LeastBound(floor=2, ceiling=2),
         description="How far minReplicas may be moved; default 2 to 2, so not at all.",
     )
     max: Bound = Field(
