@@ -45,6 +45,9 @@ format: env  ## format and fix what can be fixed
 
 bench: bench-idle bench-queue bench-balancer bench-fleet bench-limit bench-routing  ## all benchmarks (bench-scaling needs TRACE=FILE)
 
+bench-limit-real: env tools
+	@$(BIN)/python -m bench.limit.real
+
 bench-%: env tools
 	@$(BIN)/python -m bench.$*
 

@@ -46,6 +46,11 @@ class Keys:
         return self._key("limiter")
 
     @property
+    def overloaded(self) -> str:
+        """String: seconds until what waits now is served, or `unknown`. Absent while the service can still be scaled."""
+        return self._key("overloaded")
+
+    @property
     def fence(self) -> str:
         """Hash `epoch`, `seq`: the newest publish that was accepted; never expires, so an older one is refused for ever."""
         return self._key("fence")
@@ -180,6 +185,8 @@ class Ranking:
     limit: int | None
     panic: bool
     endpoints: tuple[Endpoint, ...]
+    retry_after: float | None = None
+    """Seconds; None unless the service is overloaded."""
 
 
 def ranking_document(
@@ -191,6 +198,7 @@ def ranking_document(
     limit: int | None,
     panic: bool,
     endpoints: Iterable[Endpoint],
+    retry_after: float | None = None,
 ) -> str:
     """The ranking document as text; the same arguments give the same bytes.
 
@@ -205,6 +213,7 @@ def ranking_document(
         "valid_for": valid_for,
         "limit": limit,
         "panic": panic,
+        **({} if retry_after is None else {"retry_after": retry_after}),
         "endpoints": [
             {
                 "endpoint": row.endpoint,
@@ -250,6 +259,7 @@ def parse_ranking(text: str | bytes) -> Ranking:
         limit=None if limit is None else int(limit),
         panic=document.get("panic") is True,
         endpoints=tuple(_endpoint(row) for row in rows),
+        retry_after=_number(document, "retry_after", optional=True),
     )
 
 

@@ -55,12 +55,13 @@ class Publisher:
     def _send(self, policy: str, publish: Publish, *, seq: int, at: float, fence: Fence) -> tuple[str, int, int]:
         keys = Keys(policy)
         limit = "" if publish.limit is None or publish.limit_carried else str(publish.limit)
-        names = [keys.ranking, keys.weights, keys.limit, keys.fence, keys.limiter]
+        names = [keys.ranking, keys.weights, keys.limit, keys.fence, keys.limiter, keys.overloaded]
         default = ""
         if publish.queue is not None and publish.default_limit is not None:
             default = str(publish.default_limit)
             names.append(keys.queue(publish.queue).counters)
         arguments: list[Any] = [fence.epoch, seq, round(publish.valid_for_seconds * 1000), keys.changed, limit, default]
+        arguments += [_overloaded(publish)]
         arguments += _ranking(policy, publish, seq, at)
         try:
             with redis_errors():
@@ -81,11 +82,20 @@ def _ranking(policy: str, publish: Publish, seq: int, at: float) -> list[Any]:
         limit=publish.limit,
         panic=publish.panic,
         endpoints=(_row(endpoint) for endpoint in publish.endpoints),
+        retry_after=None if publish.overload is None else publish.overload.retry_after_seconds,
     )
     arguments: list[Any] = [document]
     for row in publish.endpoints:
         arguments += [repr(float(row.weight)), row.endpoint]
     return arguments
+
+
+def _overloaded(publish: Publish) -> str:
+    """Seconds with a digit behind the point, `unknown`, or nothing."""
+    if publish.overload is None:
+        return ""
+    seconds = publish.overload.retry_after_seconds
+    return "unknown" if seconds is None else f"{seconds:.1f}"
 
 
 def _row(row: RankedEndpoint) -> Endpoint:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from controller.decide import (
     budget,
     concurrency,
+    coordinate,
     demand,
     futility,
     knee_utilisation,
@@ -36,7 +37,7 @@ from controller.decide.scaling import Bounds, Wish
 from controller.decide.slo import ServiceLevel
 from controller.decide.zero import settle as settle_zero
 from controller.model.memory import LimiterMemory, Memory, Tuning, UtilisationEvidence, frozen
-from controller.model.plan import Change, Hold, HpaWrite, Plan, Publish, RankedEndpoint
+from controller.model.plan import Change, Hold, HpaWrite, Overload, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Scaling, Spec
 
@@ -73,15 +74,18 @@ def decide(
     endpoints, unsafe = rails.ranking(ranking.endpoints)
     limit, limiter = _limit(policy, service, now, memory, level)
     hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level, grant)
+    overload = coordinate.overload(policy, service, _lasting_pressure(policy, service, now, level))
 
     plan = Plan(
         policy=policy.key,
         at=service.at,
-        publish=_publish(policy, service, now, endpoints, limit, panic=ranking.panic),
+        publish=_publish(policy, service, now, endpoints, limit, panic=ranking.panic, overload=overload),
         hpa=hpa,
         changes=(*_present(limit.change() if limit else None), *(ranking.changes if endpoints else ()), *hpa_changes),
         holds=(*_present(limit.hold() if limit else None, unsafe), *ranking.holds, *hpa_holds),
         stability=ranking.stability,
+        overload=overload,
+        protected=coordinate.protected(policy, ranking.memories, ranking.moves, service.at),
     )
     after = replace(
         now,
@@ -112,6 +116,8 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
     # What replicas do not answer to is no reason to keep them.
     eased = level.failing is None and bool(futility.lasting(tried, answer))
     calm = not level.unsure and ((level.breach is None and not pressed) or eased)
+    # Calm goes up the list of actuators: bounds come last.
+    calm = calm and coordinate.still_out(policy, memory, at) is None
     updated = replace(
         memory,
         at=at,
@@ -225,6 +231,13 @@ def _hpa(
     return HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send), changes, holds
 
 
+def _lasting_pressure(policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> str | None:
+    if not _lasts(now.pressure_since, service.at, policy.spec.interval):
+        return None
+    slots = None if policy.spec.concurrency is None else policy.spec.concurrency.perInstance
+    return demand.pressure(service, level, concurrency.standing_limit(service, now), slots)
+
+
 def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> Wish:
     concurrent = policy.spec.concurrency
     slots = None if concurrent is None else concurrent.perInstance
@@ -273,6 +286,7 @@ def _publish(
     limit: Proposed | None,
     *,
     panic: bool,
+    overload: Overload | None,
 ) -> Publish | None:
     spec = policy.spec
     if spec.routing is None and spec.concurrency is None:
@@ -289,6 +303,7 @@ def _publish(
         # Of a fleet that is gone nothing is left as a default: the one that stands is of when it served.
         default_limit=concurrency.default(rules, ready) if rules is not None and ready else None,
         queue=None if rules is None else rules.queue,
+        overload=overload,
     )
 
 

@@ -7,8 +7,9 @@ their evidence. What they cannot tell (memory, instances) is the outer loop's wo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
-from controller.decide import rails
+from controller.decide import coordinate, rails
 from controller.decide.concurrency import FIELD
 from controller.decide.limiter.feed import fullest_memory, resume
 from controller.decide.limiter.limiter import MEMORY_CUTS, PATIENCE, SCARCE, update
@@ -52,7 +53,8 @@ def outlook(policy: LoadPolicy, service: ServiceSnapshot, at: float) -> Outlook:
     serving = [i for i in service.instances if i.ready is not False and not i.terminating]
     # The queue is read anew by the inner loop: whether the outer loop could does not matter here.
     doubts = [d for d in measure(policy.spec.slo, service).doubts if not d.startswith("queue: ")]
-    return Outlook(at, count_ready(service), fullest_memory(serving), "; ".join(doubts))
+    starved = coordinate.starves(policy, service) or ""
+    return Outlook(at, count_ready(service), fullest_memory(serving), "; ".join(doubts), starved)
 
 
 def decide_limit(policy: LoadPolicy, view: LimitView, said: Outlook | None, memory: InnerMemory, at: float) -> Decision:
@@ -89,6 +91,7 @@ def decide_limit(policy: LoadPolicy, view: LimitView, said: Outlook | None, memo
         (),
         lost_capacity=remembered is not None and ready < remembered,
     )
+    proposed = _fed(turn, proposed, state, memory, lost=remembered is not None and ready < remembered)
     if memory.ceiling is not None and not _expired(policy, memory, at):
         proposed = proposed.clamp(min(proposed.after, max(memory.ceiling, concurrency.min)), "no growth in doubt")
     limiter = memory.limiter or state
@@ -108,6 +111,21 @@ def decide_limit(policy: LoadPolicy, view: LimitView, said: Outlook | None, memo
         why=proposed.held or proposed.reason,
     )
     return plan, replace(memory, told_at=at)
+
+
+def _fed(turn: _Turn, proposed: Proposed, before: LimiterMemory, memory: InnerMemory, *, lost: bool) -> Proposed:
+    """Not below the knee while that would starve the processor load that the HPA scales by.
+
+    Down to the knee nothing is starved: beyond it throughput, and so processor load, does not grow. A broken SLO, scarce
+    memory and lost instances go first.
+    """
+    after = memory.limiter
+    if not turn.said.starved or not proposed.lowers or proposed.before is None or after is None or lost:
+        return proposed
+    if after.slow > 1 or after.memory_cuts > before.memory_cuts:
+        return proposed
+    least = proposed.before if after.knee is None else min(proposed.before, ceil(after.knee))
+    return proposed.clamp(max(proposed.after, least), turn.said.starved)
 
 
 def _trust(turn: _Turn, memory: InnerMemory, standing: int) -> InnerMemory:

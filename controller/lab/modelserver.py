@@ -36,11 +36,15 @@ SIGMA = 0.5
 
 @dataclass(slots=True)
 class Behaviour:
-    """What `POST /lab` changes: work is done `speed` times as fast, a share `errors` fails at once, `hang` stops all."""
+    """What `POST /lab` changes: work is done `speed` times as fast, a share `errors` fails at once, `hang` stops all.
+
+    `slots` is how many requests are served at a time; 0 leaves that as the server was made.
+    """
 
     speed: float = 1.0
     errors: float = 0.0
     hang: bool = False
+    slots: int = 0
 
     def update(self, changes: dict[str, Any]) -> None:
         """Take over known fields.
@@ -51,10 +55,12 @@ class Behaviour:
         speed = float(changes.get("speed", self.speed))
         errors = float(changes.get("errors", self.errors))
         hang = changes.get("hang", self.hang)
-        unknown = set(changes) - {"speed", "errors", "hang"}
-        if unknown or not speed > 0 or not math.isfinite(speed) or not 0 <= errors <= 1 or not isinstance(hang, bool):
-            raise ValueError('give {"speed": above 0, "errors": 0..1, "hang": true or false}')
-        self.speed, self.errors, self.hang = speed, errors, hang
+        slots = int(changes.get("slots", self.slots))
+        unknown = set(changes) - {"speed", "errors", "hang", "slots"}
+        wrong = not speed > 0 or not math.isfinite(speed) or not 0 <= errors <= 1 or not isinstance(hang, bool)
+        if unknown or wrong or slots < 0:
+            raise ValueError('give {"speed": above 0, "errors": 0..1, "hang": true or false, "slots": 1 or more}')
+        self.speed, self.errors, self.hang, self.slots = speed, errors, hang, slots
 
 
 @dataclass(slots=True)
@@ -145,6 +151,7 @@ class ModelServer:
         self._going_on = asyncio.Event()
         self._going_on.set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._taken: set[asyncio.Future[Any]] = set()
 
     async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
         """Serve until `stop`, then let what is inside finish, for a few seconds."""
@@ -196,7 +203,18 @@ class ModelServer:
         except (ValueError, TypeError, AttributeError) as error:
             return 400, json.dumps({"error": str(error)}).encode(), "application/json"
         (self._going_on.clear if self.behaviour.hang else self._going_on.set)()
+        self._resize(self.behaviour.slots or self.meter.slots)
         return 200, self._state(), "application/json"
+
+    def _resize(self, slots: int) -> None:
+        """More slots at once; fewer as soon as what holds them, or waits for them already, is done."""
+        more, self.meter.slots = slots - self.meter.slots, slots
+        for _ in range(more):
+            self._slots.release()
+        for _ in range(-more):
+            taking = asyncio.ensure_future(self._slots.acquire())
+            self._taken.add(taking)
+            taking.add_done_callback(self._taken.discard)
 
     async def _predict(self, path: str, body: bytes) -> tuple[int, bytes, str]:
         arrived = time.monotonic()

@@ -51,12 +51,14 @@ class Outlook:
         ready: instances that serve; None when not known.
         memory: the fullest instance's memory, ratio of its limit.
         doubt: why the view was not whole, in words; empty when it was.
+        starved: why the limit must not be cut below the knee, in words; empty when it may.
     """
 
     at: float
     ready: int | None
     memory: float | None = None
     doubt: str = ""
+    starved: str = ""
 
 
 @dataclass(frozen=True, slots=True)

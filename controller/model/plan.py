@@ -39,6 +39,18 @@ class RankedEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Overload:
+    """Demand lasts and every actuator is at its end.
+
+    Args:
+        retry_after_seconds: how long what waits now takes to be served; None when not known.
+    """
+
+    reason: str
+    retry_after_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """One atomic publish to Redis: ranking, weights and limit change together or not at all.
 
@@ -46,6 +58,7 @@ class Publish:
     `endpoints` None means that the policy has no `routing` section, or that the last ranking must stand.
     `limit_carried`: the limit is the inner loop's; it is told to readers of the ranking, and not written.
     `default_limit` is what the queue named `queue` goes back to when the limit has expired.
+    `overload` is told to producers; None when something can still be done.
     """
 
     endpoints: tuple[RankedEndpoint, ...] | None
@@ -55,6 +68,7 @@ class Publish:
     limit_carried: bool = False
     default_limit: int | None = None
     queue: str | None = None
+    overload: Overload | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,8 @@ class Plan:
         changes: every number that changes, each with its reason, after the rails.
         holds: every actuator that is held, with the reason.
         stability: of the routing loop; None when no weights are decided.
+        overload: that nothing is left to do for the demand that lasts; None when something is.
+        protected: instances that must not be scaled in now, by name: just warmed, or just given more of the traffic.
     """
 
     policy: str
@@ -147,6 +163,8 @@ class Plan:
     holds: tuple[Hold, ...] = ()
     stability: Stability | None = None
     release: HpaRelease | None = None
+    overload: Overload | None = None
+    protected: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for `-o json`, the journal and golden tests."""
@@ -156,6 +174,7 @@ class Plan:
         """The plan in one line, for the log."""
         parts = [f"{c.field} {_show(c.before)} -> {_show(c.after)} ({c.reason})" for c in self.changes]
         parts += [f"held {h.field} ({h.reason})" for h in self.holds]
+        parts += [] if self.overload is None else [f"overloaded ({self.overload.reason})"]
         return "; ".join(parts) or "no change"
 
 

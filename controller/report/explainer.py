@@ -36,6 +36,7 @@ class Explainer:
     keep: Callable[[float, dict[str, Any]], str | None] | None = None
     problems: ProblemLog = field(init=False)
     gaps: GapWatch = field(default_factory=GapWatch)
+    _overloaded: set[str] = field(default_factory=set)
     _told: dict[str, tuple[object, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -47,6 +48,7 @@ class Explainer:
         problems = [*tick.snapshot.problems, *gaps, *_failures(tick.outcomes)]
         for plan in tick.plans:
             self._decision(tick, plan, problems)
+            self._overload(plan)
         for bug in tick.bugs:
             self.log.error("bug", exc_info=bug, message="please report this; the policy is held")
         self.problems.report(problems, tick.at)
@@ -57,6 +59,17 @@ class Explainer:
         self.metrics.ticks.labels(tick.result).inc()
         self.metrics.last_tick.set(tick.at)
         self.health.tick_done(len(tick.plans), self.systems, failed)
+
+    def _overload(self, plan: Plan) -> None:
+        """One warning when a service can be helped no more, and one line when it can again."""
+        was, now = plan.policy in self._overloaded, plan.overload
+        if now is not None and not was:
+            self._overloaded.add(plan.policy)
+            after = now.retry_after_seconds
+            self.log.warning("overloaded", policy=plan.policy, message=now.reason, retry_after_seconds=after)
+        elif now is None and was:
+            self._overloaded.discard(plan.policy)
+            self.log.info("overload over", policy=plan.policy)
 
     def _decision(self, tick: TickReport, plan: Plan, problems: list[str]) -> None:
         outcomes = tuple(outcome for outcome in tick.outcomes if outcome.policy == plan.policy)

@@ -60,6 +60,12 @@ class Metrics:
             registry=registry,
         )
         self.limit = Gauge("trimtab_limit_requests", "Concurrency limit.", ["policy"], registry=registry)
+        self.overloaded = Gauge(
+            "trimtab_overloaded",
+            "1 while demand lasts and every actuator is at its end.",
+            ["policy"],
+            registry=registry,
+        )
         self.hpa = Gauge("trimtab_hpa_replicas", "The HPA's bounds and replicas.", ["policy", "of"], registry=registry)
         self.held = Gauge("trimtab_held", "1 while an actuator is held.", ["policy", "actuator"], registry=registry)
         self._labels: dict[Gauge, set[tuple[str, ...]]] = {}
@@ -89,6 +95,7 @@ class Metrics:
         self._replace(
             self.limit, {(p.policy,): p.publish.limit for p in plans if p.publish and p.publish.limit is not None}
         )
+        self._replace(self.overloaded, {(p.policy,): 0 if p.overload is None else 1 for p in plans})
         self._replace(self.hpa, _replicas(services, plans))
         self._replace(self.held, {(plan.policy, _kind(hold.field)): 1 for plan in plans for hold in plan.holds})
         for plan in plans:

@@ -1,5 +1,6 @@
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -7,7 +8,7 @@ from controller.act.publish import Publisher
 from controller.clients.redis import connect
 from controller.errors import LostLease, Rejected, Unreachable
 from controller.model.fence import ANY_EPOCH, Fence
-from controller.model.plan import EndpointState, Publish, RankedEndpoint
+from controller.model.plan import EndpointState, Overload, Publish, RankedEndpoint
 from trimtab.contract import Keys, parse_ranking
 
 pytestmark = pytest.mark.integration
@@ -206,3 +207,19 @@ def test_of_many_writers_the_newest_epoch_wins_and_seq_only_grows(redis, redis_s
     assert stored(redis) == {"epoch": str(newest), "seq": str(heard[-1])}
     channel.close()
     listener.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stored"),
+    [(12.34, "12.3"), (None, "unknown"), (0.0, "0.0")],
+    ids=["known", "not known", "nothing waits"],
+)
+def test_overload_is_told_to_producers_and_taken_back(redis, seconds, stored):
+    told = replace(make_publish(1.0), overload=Overload("everything runs", seconds))
+    publish(redis, told)
+    assert redis.get(KEYS.overloaded) == stored
+    assert 55_000 < redis.pttl(KEYS.overloaded) <= 60_000
+    assert parse_ranking(redis.get(KEYS.ranking)).retry_after == seconds
+    publish(redis, make_publish(1.0))
+    assert redis.get(KEYS.overloaded) is None
+    assert parse_ranking(redis.get(KEYS.ranking)).retry_after is None
