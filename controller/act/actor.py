@@ -1,6 +1,7 @@
 """Carries out the plans of one tick. Every effect fails alone; a system that is down is asked once, not once per policy.
 
-Redis and Kubernetes are written side by side, one lane each, so that one that hangs does not use up the other's time.
+Redis and Kubernetes are written side by side, one lane each, so that one that hangs does not use up the other's time; and
+in a third, after what goes to Redis, the queues of others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import redis as redis_py
 
 from controller.act.events import CONFLICT, HELD, RESCALED, Recorder, Subject
 from controller.act.hpa import HpaWriter, Written, hpa_path
+from controller.act.output import OUTPUT, OutputWriter, system_of
 from controller.act.publish import Publisher
 from controller.clients.kube import SYSTEM as KUBERNETES
 from controller.clients.kube import KubeApi
@@ -82,9 +84,10 @@ class Actor:
         self, settings: Settings, *, kube: KubeApi | None, redis: redis_py.Redis, installation: str = ""
     ) -> None:
         self._publisher = Publisher(redis)
+        self._outputs = OutputWriter(settings, redis)
         self._hpas = HpaWriter(kube, installation=installation) if kube else None
         self._events = Recorder(kube, settings.identity) if kube else None
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="trimtab-act")
+        self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="trimtab-act")
         self._busy: dict[str, Future[None]] = {}
 
     def act(self, planned: Sequence[Task], fence: Fence, deadline: Deadline) -> tuple[Outcome, ...]:
@@ -96,13 +99,16 @@ class Actor:
             deadline: when this must be over.
 
         Returns:
-            One outcome or more per effect, in the order of `planned`: publish, hpa, event.
+            One outcome or more per effect, in the order of `planned`: publish, output, hpa, event.
         """
         work: dict[str, Callable[[_Lane], None]] = {
             REDIS: lambda lane: self._publish_all(planned, lane),
             KUBERNETES: lambda lane: self._scale_all(planned, lane),
         }
         lanes = [_Lane(system, fence, deadline) for system in work]
+        if any(_asks(OUTPUT, policy, plan) for policy, plan in planned):
+            work[OUTPUT] = lambda lane: self._output_all(planned, lane, lanes[0])
+            lanes.append(_Lane(OUTPUT, fence, deadline))
         grace = max(LEAST_GRACE_SECONDS, min(GRACE_SECONDS, GRACE_SHARE * deadline.remaining_seconds()))
         for lane in lanes:
             busy = self._busy.get(lane.system)
@@ -124,6 +130,7 @@ class Actor:
     def close(self) -> None:
         """Let go of the threads; one that hangs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._outputs.close()
 
     def _publish_all(self, planned: Sequence[Task], lane: _Lane) -> None:
         for policy, plan in planned:
@@ -136,6 +143,20 @@ class Actor:
             return []
         seq = self._publisher.publish(policy, publish, at=plan.at, fence=fence)
         return [Outcome(policy, PUBLISH, Result.DONE, f"seq {seq}")]
+
+    def _output_all(self, planned: Sequence[Task], lane: _Lane, publishing: _Lane) -> None:
+        """After the publishes, so that a leader whose epoch Redis refuses writes no queue either."""
+        wait([self._busy[REDIS]], timeout=lane.deadline.remaining_seconds())
+        refused = publishing.stopped if publishing.stopped and publishing.stopped[0] is Result.REFUSED else None
+        for policy, plan in planned:
+            if _asks(OUTPUT, policy, plan):  # each in a lane of its own: one queue's outage is no other's
+                alone = _Lane(system_of(policy), lane.fence, lane.deadline, lane.outcomes, refused)
+                alone.run(policy.key, OUTPUT, partial(self._output, policy, plan, alone))
+
+    def _output(self, policy: LoadPolicy, plan: Plan, lane: _Lane) -> list[Outcome]:
+        if plan.publish is None or plan.publish.limit is None:
+            return []
+        return self._outputs.write(policy, plan.publish.limit, valid=lane.fence.valid, expired=lane.deadline.expired)
 
     def _scale_all(self, planned: Sequence[Task], lane: _Lane) -> None:
         for policy, plan in planned:
@@ -220,20 +241,23 @@ def _asks(actuator: str, policy: LoadPolicy, plan: Plan) -> bool:
         return False
     if actuator == PUBLISH:
         return plan.publish is not None
+    if actuator == OUTPUT:
+        return bool(system_of(policy)) and plan.publish is not None and plan.publish.limit is not None
     return plan.hpa is not None if actuator == HPA else policy.spec.scaling is not None and bool(_holds(plan))
 
 
 def _of(task: Task, done: Mapping[tuple[str, str], Sequence[Outcome]]) -> Iterator[Outcome]:
     """The outcomes of one policy; an effect that was asked for and has none is one that did not end in time."""
     policy, plan = task
-    for actuator, system in ((PUBLISH, REDIS), (HPA, KUBERNETES), (EVENT, "")):
+    for actuator, system in ((PUBLISH, REDIS), (OUTPUT, system_of(policy)), (HPA, KUBERNETES), (EVENT, "")):
         found = done.get((policy.key, actuator))
         if found is not None:
             yield from found
         elif _asks(actuator, policy, plan) and system:
             yield Outcome(policy.key, actuator, Result.FAILED, "still busy; not known to be done", system)
     if policy.spec.mode is not Mode.ENFORCE:
-        wanted = ((PUBLISH, plan.publish), (HPA, plan.hpa))
+        told = plan.publish.limit if plan.publish is not None and system_of(policy) else None
+        wanted = ((PUBLISH, plan.publish), (OUTPUT, told), (HPA, plan.hpa))
         for actuator, effect in wanted:
             if effect is not None:
                 yield Outcome(policy.key, actuator, Result.REFUSED, "mode is observe: nothing is written")

@@ -18,7 +18,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One effect of one policy: `actuator` is publish, hpa or event."""
+    """One effect of one policy: `actuator` is publish, output, hpa or event."""
 
     policy: str
     actuator: str

@@ -43,6 +43,24 @@ def server_url(url: str) -> str:
     return url
 
 
+def broker_url(url: str) -> str:
+    """The URL of a queue's Redis or broker, if it carries no password.
+
+    Raises:
+        ValueError: what is wrong, in plain words.
+    """
+    try:
+        parts = urlsplit(url)
+        known = bool(parts.scheme and parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError("must be a URL such as redis://redis:6379/0")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not carry a user or password: it is shown in logs; put the whole URL into a urlFile")
+    return url
+
+
 def _split(url: str, wrong: str) -> None:
     if re.search(r"[\s\x00-\x1f]", url):
         raise ValueError(f"{wrong}, without spaces")

@@ -12,7 +12,7 @@ from controller.model.snapshot import HpaView, Known, ServiceSnapshot
 from trimtab import __version__
 
 TICK_RESULTS = ("ok", "held", "failed")
-ACTUATORS = ("publish", "hpa", "limit")
+ACTUATORS = ("publish", "output", "hpa", "limit")
 FRESHNESS = ("fresh", "stale", "absent", "invalid")
 SYSTEMS = ("Prometheus", "Redis", "Kubernetes")
 

@@ -113,6 +113,21 @@ def test_many_faults_in_one_pass_each_on_its_line():
         pytest.param(
             with_spec("concurrency: {queue: a b}"), "spec.concurrency.queue: must be letters, digits", id="queue"
         ),
+        *(
+            pytest.param(with_spec(f"concurrency: {{output: {{{output}}}}}"), fault, id=f"output-{index}")
+            for index, (output, fault) in enumerate(
+                (
+                    ("kind: sidekiq, queue: q", "spec.concurrency.output.kind: must be bullmq or celery, not sidekiq"),
+                    ("kind: bullmq", "spec.concurrency.output.queue: required"),
+                    ("kind: bullmq, queue: q, workers: a", "spec.concurrency.output: workers is not for bullmq"),
+                    ("kind: celery, queue: q", "spec.concurrency.output: celery needs url or urlFile"),
+                    ("kind: celery, queue: q, url: redis, prefix: a", "spec.concurrency.output.url: must be a URL"),
+                    ("kind: celery, queue: q, url: 'redis://h', prefix: a", "output: prefix is not for celery"),
+                    ("kind: bullmq, queue: q, url: 'redis://:pw@h'", "output.url: must not carry a user or password"),
+                    ("kind: bullmq, queue: q, url: 'redis://h', urlFile: f", "output: give url or urlFile, not both"),
+                )
+            )
+        ),
         pytest.param(with_spec("concurrency: {min: true}"), "must be a whole number, not true", id="bool"),
         pytest.param(
             with_spec("scaling: {hpa: h, target: {name: t}, cpu: {target: 90, between: [50, 80]}}"),
