@@ -173,7 +173,7 @@ def main() -> int:
                 [
                     sys.executable, "-m", "controller", "run", f"--policies={policies}", f"--prometheus-url={prometheus.url}",
                     f"--redis-url={redis.url}", f"--kubeconfig={plane.kubeconfig}", "--kubernetes=kubeconfig",
-                    f"--listen=127.0.0.1:{listen}", "--log-format=json",
+                    f"--listen=127.0.0.1:{listen}", "--log-format=json", f"--journal={folder / 'journal'}",
                 ],
                 log=folder / "daemon.log",
                 ready=http_ready(f"http://127.0.0.1:{listen}/readyz"),

@@ -28,7 +28,7 @@ from controller.deadline import Deadline
 from controller.errors import ConfigError
 from controller.inner import InnerLoop, concerns
 from controller.journal.file import Journal
-from controller.journal.record import decision_record
+from controller.journal.record import decision_record, detail
 from controller.lead.fence import Leader
 from controller.lead.lease import LeaseLeader
 from controller.lead.solo import Solo
@@ -226,6 +226,7 @@ def build(settings: Settings, *, dry_run: bool, election: bool = True) -> Iterat
             systems=("Prometheus", "Redis", *(("Kubernetes",) if kube else ())),
             record=record,
             keep=keep,
+            detail=detail,
         )
         loop = Loop(observer, actor, leader, explainer, budgets=store.current.budgets)
         inner = None if dry_run else _inner(settings, leader, InnerExplainer(log, metrics), closing)

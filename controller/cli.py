@@ -68,6 +68,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     return plan(Settings.load(vars(arguments)), as_json=arguments.output == "json")
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from controller.commands.explain import explain
+
+    settings = Settings.load(vars(arguments))
+    return explain(settings, arguments.policy, at=arguments.at, as_json=arguments.output == "json")
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from controller.commands.status import status
 
@@ -122,13 +129,19 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what is in Redis and Kubernetes now")
     status.add_argument("--watch", action="store_true", help="again every 2 seconds, until interrupted")
     status.set_defaults(run=_status)
-    for command in (run, plan, status):
+    explain = commands.add_parser("explain", help="why a policy's numbers are what they are, from the journal or now")
+    explain.add_argument("policy", metavar="POLICY", help="namespace/name, or the name alone")
+    explain.add_argument(
+        "--at", metavar="TIME", help="2026-11-27T14:05:00Z, 14:05 (today) or '10m ago'; default: the last record"
+    )
+    explain.set_defaults(run=_explain)
+    for command in (run, plan, status, explain):
         _add_settings(command)
 
     validate = commands.add_parser("validate", help="check policy files; exit 2 and one line per fault if any")
     validate.add_argument("paths", nargs="+", metavar="PATH", help="policy files or folders")
     validate.set_defaults(run=_validate)
-    for command in (plan, status, validate):
+    for command in (plan, status, explain, validate):
         command.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: text")
     schema = commands.add_parser("schema", help="the JSON Schema of a policy or a budget")
     schema.add_argument("of", nargs="?", choices=("policy", "budget"), default="policy", help="default policy")

@@ -84,6 +84,7 @@ def decide(
         changes=(*_present(limit.change() if limit else None), *(ranking.changes if endpoints else ()), *hpa_changes),
         holds=(*_present(limit.hold() if limit else None, unsafe), *ranking.holds, *hpa_holds),
         stability=ranking.stability,
+        breakdown=ranking.breakdown if endpoints else None,
         overload=overload,
         protected=coordinate.protected(policy, ranking.memories, ranking.moves, service.at),
     )

@@ -16,6 +16,7 @@ class Proposed:
         after: what should stand.
         reason: why they differ.
         held: why it stays, or moves less, though something asked it to move; empty when nothing did.
+        asked: what was asked for first; None while nothing has bounded it.
     """
 
     field: str
@@ -23,6 +24,7 @@ class Proposed:
     after: int
     reason: str = ""
     held: str = ""
+    asked: int | None = None
 
     @property
     def lowers(self) -> bool:
@@ -38,7 +40,9 @@ class Proposed:
         """Stay at what stands, saying why; a new value has nothing to stay at and goes through."""
         if self.before is None or self.after == self.before:
             return self
-        return replace(self, after=self.before, held=f"{why}; asked for {self.after}: {self.reason}")
+        return replace(
+            self, after=self.before, held=f"{why}; asked for {self.after}: {self.reason}", asked=self._first()
+        )
 
     def clamp(self, after: int, why: str) -> Proposed:
         """Move to `after` instead, adding the clamp to the reason; the same value changes nothing."""
@@ -46,12 +50,20 @@ class Proposed:
             return self
         if after == self.before:
             return self.keep(why)
-        return replace(self, after=after, reason=f"{self.reason}; {why}" if self.reason else why)
+        reason = f"{self.reason}; {why}" if self.reason else why
+        return replace(self, after=after, reason=reason, asked=self._first())
 
     def change(self) -> Change | None:
         """The line of the plan, if it moves."""
-        return None if self.before == self.after else Change(self.field, self.before, self.after, self.reason)
+        return (
+            None
+            if self.before == self.after
+            else Change(self.field, self.before, self.after, self.reason, self._first())
+        )
 
     def hold(self) -> Hold | None:
         """The line of the plan, if it was kept from moving."""
-        return Hold(self.field, self.held) if self.held and self.before == self.after else None
+        return Hold(self.field, self.held, self._first()) if self.held and self.before == self.after else None
+
+    def _first(self) -> int:
+        return self.after if self.asked is None else self.asked

@@ -14,6 +14,7 @@ from controller.decide.members import Member
 from controller.decide.rows import changes_of, rows_of
 from controller.decide.shares import fill, project
 from controller.decide.stability import Loop
+from controller.model.breakdown import Breakdown
 from controller.model.memory import InstanceMemory, Memory
 from controller.model.plan import Change, Hold, RankedEndpoint, Stability
 from controller.model.snapshot import ServiceSnapshot
@@ -48,6 +49,7 @@ class Ranking:
     stability: Stability | None = None
     moves: Mapping[str, float] = field(default_factory=dict)
     gain: float = 1.0
+    breakdown: Breakdown | None = None
 
 
 def rank(
@@ -121,6 +123,7 @@ def rank(
         judged,
         moves,
         stability.next_gain(memory.gain, swing),
+        weighing.breakdown(standing, weights),
     )
 
 
@@ -151,7 +154,28 @@ class _Weighing:
         self._floor = max(rules.floor, LEAST_FLOOR) * self._equal
         self.reasons = {name: c.why for name, c in capacities.items()}
         self._ramps = _ramps(routable, rules.slowStart, now)
-        self._targets = self._aims(capacities)
+        self._capacities = capacities
+        self._aims, self._shares = self._aimed(capacities)
+        self._targets = self._poured(self._aims, self._shares)
+        self._low: dict[str, float] = {}
+        self._high: dict[str, float] = {}
+
+    def breakdown(self, standing: Mapping[str, float], weights: Mapping[str, float]) -> Breakdown:
+        """What made the weights, as data."""
+        return Breakdown(
+            measured=self._facts,
+            capacity={name: c.value for name, c in self._capacities.items()},
+            slow_start=self._ramps,
+            aims=self._aims,
+            by_capacity=self._shares,
+            by_backlog=self._targets,
+            floor=self._floor,
+            gain=self._loop.gain,
+            before=standing,
+            weight=weights,
+            low=self._low,
+            high=self._high,
+        )
 
     def weights(self, *, trusted: bool) -> dict[str, float]:
         """The new weights, which sum to 1."""
@@ -172,8 +196,8 @@ class _Weighing:
             return {**fixed, **project({name: self._targets[name] for name in free}, low, high, rest)}
         return {**fixed, **self._step({name: base[name] for name in free}, new, rest)}
 
-    def _aims(self, capacities: Mapping[str, Capacity]) -> dict[str, float]:
-        """The shares to aim at: capacity, less penalties, spread over what the age of the data allows."""
+    def _aimed(self, capacities: Mapping[str, Capacity]) -> tuple[dict[str, float], dict[str, float]]:
+        """Capacities less penalties, and the same as shares of 1."""
         aims = {}
         for name, c in capacities.items():
             value, f, why = c.value, self._facts[name], ""
@@ -195,7 +219,7 @@ class _Weighing:
         shares = (
             {name: value / whole for name, value in aims.items()} if whole > 0.0 else dict.fromkeys(aims, self._equal)
         )
-        return self._poured(aims, shares)
+        return aims, shares
 
     def _poured(self, aims: Mapping[str, float], shares: dict[str, float]) -> dict[str, float]:
         """Water-filling while the backlogs are young: requests to come go where the least waits for the capacity."""
@@ -266,6 +290,7 @@ class _Weighing:
             aims[name] = aim
         if fsum(low.values()) > rest:
             low = dict.fromkeys(base, floor)
+        self._low, self._high = low, high
         found = project(aims, low, high, rest)
         for name, weight in found.items():
             if aims[name] < floor and weight <= floor * 1.001:

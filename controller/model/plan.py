@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from dataclasses import field as field_
 from enum import StrEnum
 from typing import Any
 
 from controller.model.behavior import Sides
+from controller.model.breakdown import Breakdown
 from controller.model.snapshot import HpaSpec
 
 
@@ -109,6 +111,8 @@ class Change:
     before: float | str | None
     after: float | str | None
     reason: str
+    asked: int | None = field_(default=None, compare=False)
+    """What the rules asked for, before bounds and rails; None for what is not a whole number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ class Hold:
 
     field: str
     reason: str
+    asked: int | None = field_(default=None, compare=False)
+    """What was asked for; None for what is not a whole number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +168,17 @@ class Plan:
     changes: tuple[Change, ...] = ()
     holds: tuple[Hold, ...] = ()
     stability: Stability | None = None
+    breakdown: Breakdown | None = None
+    """What made each weight; None when none are decided."""
     release: HpaRelease | None = None
     overload: Overload | None = None
     protected: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for `-o json`, the journal and golden tests."""
-        return asdict(self)
+        """Plain JSON types, for `-o json` and golden tests; without the breakdown, which is the journal's."""
+        shown = asdict(replace(self, breakdown=None))
+        del shown["breakdown"]
+        return shown
 
     def sentence(self) -> str:
         """The plan in one line, for the log."""

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from controller.model.outcome import Outcome, Result
 from controller.model.plan import Plan
+from controller.model.snapshot import ServiceSnapshot
 from controller.model.tick import TickReport
 from controller.report.gaps import GapWatch
 from controller.report.health import Health
@@ -25,7 +26,8 @@ SYSTEM_OF = {"publish": "Redis", "hpa": "Kubernetes", "event": "Kubernetes"}
 class Explainer:
     """Logs a `decision` for each policy that changed something or whose holds changed.
 
-    `record` makes a decision record, `keep` writes one to the journal and returns what went wrong, or None.
+    `record` makes a decision record. `keep` writes one to the journal and returns what went wrong, or None: every tick that
+    changed or held something, with the `detail` of what was seen and how each number was made.
     """
 
     log: FilteringBoundLogger
@@ -34,6 +36,7 @@ class Explainer:
     systems: tuple[str, ...]
     record: Callable[[Plan, tuple[Outcome, ...], bool], dict[str, Any]]
     keep: Callable[[float, dict[str, Any]], str | None] | None = None
+    detail: Callable[[Plan, ServiceSnapshot], dict[str, Any]] = lambda _plan, _service: {}
     problems: ProblemLog = field(init=False)
     gaps: GapWatch = field(default_factory=GapWatch)
     _overloaded: set[str] = field(default_factory=set)
@@ -82,9 +85,11 @@ class Explainer:
         told, told_changes = self._told.get(plan.policy, (((), ()), ()))
         if (changes and changes != told_changes) or news != told:
             self.log.info("decision", **record)
-            if self.keep and (problem := self.keep(tick.at, record)):
-                problems.append(problem)
         self._told[plan.policy] = (news, changes)
+        if self.keep and (plan.changes or plan.holds):
+            whole = {**record, **self.detail(plan, tick.snapshot.services[plan.policy])}
+            if problem := self.keep(tick.at, whole):
+                problems.append(problem)
 
 
 def without_numbers(text: str) -> str:
