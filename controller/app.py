@@ -163,6 +163,7 @@ class App:
         elif state.changed:
             self.log.info("policies loaded", policies=[policy.key for policy in state.policies])
             self.loop.forget(state.policies)
+            self.metrics.keep(policy.key for policy in state.policies)
             if self.restorer:
                 self.restorer.changed(state.policies)
             self.loop.budgets = state.budgets

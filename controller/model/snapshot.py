@@ -12,6 +12,10 @@ from controller.model.sample import Absent, Sample, Signal
 
 T = TypeVar("T")
 
+SYSTEMS = ("Prometheus", "Redis", "Kubernetes")
+PARTIAL = "partial answer"
+"""How a line begins, after system and place, that tells of an answer that lacks something: an answer nevertheless."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known(Generic[T]):
@@ -192,3 +196,5 @@ class Snapshot:
     services: Mapping[str, ServiceSnapshot]
     problems: tuple[str, ...] = ()
     """One line per system that failed, for the log: each is said once, not once per policy."""
+    asked: tuple[str, ...] = SYSTEMS
+    """The systems that these policies have a use for."""

@@ -49,7 +49,8 @@ class Observer:
         readers = Deadline(deadline.at - min(_JOIN_SECONDS, deadline.remaining_seconds() / 4), deadline.clock)
         kube = self._kube
         self._metrics_errand.start(lambda: self._metrics.read(policies, at, readers))
-        if kube is not None and any(needs_kubernetes(policy) for policy in policies):
+        asks_kubernetes = kube is not None and any(needs_kubernetes(policy) for policy in policies)
+        if kube is not None and asks_kubernetes:
             self._kube_errand.start(lambda: read_kubernetes(kube, policies, readers))
         self._redis_errand.start(lambda: read_redis(self._redis, policies))
         published, redis_problems = self._published(policies, deadline)
@@ -59,7 +60,8 @@ class Observer:
             policy.key: _service(policy, at, metrics, views[policy.key], published[policy.key]) for policy in policies
         }
         problems = dict.fromkeys([*metrics.problems, *kube_problems, *redis_problems])
-        return Snapshot(at, frozen(services), tuple(problems))
+        asked = (PROMETHEUS, REDIS, *((kube_room.SYSTEM,) if asks_kubernetes else ()))
+        return Snapshot(at, frozen(services), tuple(problems), asked)
 
     def close(self) -> None:
         """Close what this observer opened; the clients it was given are their owner's."""

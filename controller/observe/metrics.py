@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from controller.deadline import Deadline
 from controller.errors import Denied, DependencyError, Throttled, TimedOut, Unreachable
 from controller.model.sample import Signal
+from controller.model.snapshot import PARTIAL
 from controller.observe.attribution import (
     PolicyMetrics,
     attribute,
@@ -169,7 +170,7 @@ class _Tick:
             attribute(question, answer, self.metrics)
             if answer.warnings:
                 where = redact_url(self.server.url)
-                self.problems.append(f"{SYSTEM}: {where}: partial answer: {'; '.join(answer.warnings)}")
+                self.problems.append(f"{SYSTEM}: {where}: {PARTIAL}: {'; '.join(answer.warnings)}")
 
     def answer(self, question: Question) -> Answer | None:
         """The answer; None when there is none, after everybody who waits for it has been told why."""

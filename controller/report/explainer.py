@@ -56,12 +56,13 @@ class Explainer:
             self.log.error("bug", exc_info=bug, message="please report this; the policy is held")
         self.problems.report(problems, tick.at)
         failed = systems_down(problems)
-        self.metrics.dependencies(self.systems, failed)
+        asked = [system for system in self.systems if system in tick.snapshot.asked]
+        self.metrics.dependencies(asked, failed, tick.at)
         self.metrics.decided(tick.snapshot.services, tick.plans)
         self.metrics.acted(tick.outcomes)
         self.metrics.ticks.labels(tick.result).inc()
         self.metrics.last_tick.set(tick.at)
-        self.health.tick_done(len(tick.plans), self.systems, failed)
+        self.health.tick_done(len(tick.plans), asked, failed)
 
     def _overload(self, plan: Plan) -> None:
         """One warning when a service can be helped no more, and one line when it can again."""
@@ -88,7 +89,9 @@ class Explainer:
         self._told[plan.policy] = (news, changes)
         if self.keep and (plan.changes or plan.holds):
             whole = {**record, **self.detail(plan, tick.snapshot.services[plan.policy])}
-            if problem := self.keep(tick.at, whole):
+            problem = self.keep(tick.at, whole)
+            self.metrics.journal.labels("lost" if problem else "kept").inc()
+            if problem:
                 problems.append(problem)
 
 

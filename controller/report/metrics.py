@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from controller.model.outcome import Outcome, Result
-from controller.model.plan import Plan
-from controller.model.snapshot import HpaView, Known, ServiceSnapshot
+from controller.model.plan import EndpointState, Plan
+from controller.model.snapshot import SYSTEMS, HpaView, Known, Published, ServiceSnapshot
 from trimtab import __version__
 
 TICK_RESULTS = ("ok", "held", "failed")
 ACTUATORS = ("publish", "output", "hpa", "limit")
 FRESHNESS = ("fresh", "stale", "absent", "invalid")
-SYSTEMS = ("Prometheus", "Redis", "Kubernetes")
+HELD = ("limit", "weights", "shedding", "stability", "minReplicas", "maxReplicas", "hpa")
+CHANGED = ("weight", "limit", "minReplicas", "maxReplicas")
+"""Made at 0 for each policy, so that an alert sees the first hold or change as a rise. Others come as they occur."""
+KUBERNETES = "Kubernetes"
+MOST_ENDPOINTS = 200
+"""Of each policy, the heaviest: a larger fleet's weights are in Redis, and in the journal."""
 
 
 class Metrics:
@@ -68,51 +74,109 @@ class Metrics:
         )
         self.hpa = Gauge("trimtab_hpa_replicas", "The HPA's bounds and replicas.", ["policy", "of"], registry=registry)
         self.held = Gauge("trimtab_held", "1 while an actuator is held.", ["policy", "actuator"], registry=registry)
+        self.answered = Gauge(
+            "trimtab_dependency_last_success_timestamp_seconds",
+            "When a system last answered.",
+            ["system"],
+            registry=registry,
+        )
+        self.expires = Gauge(
+            "trimtab_ranking_expires_timestamp_seconds",
+            "When the ranking that Redis holds stops counting, if nobody publishes anew.",
+            ["policy"],
+            registry=registry,
+        )
+        self.panic = Gauge(
+            "trimtab_panic",
+            "1 while more than half of the instances fail and all weights are equal.",
+            ["policy"],
+            registry=registry,
+        )
+        self.endpoints = Gauge(
+            "trimtab_endpoints", "Endpoints of the ranking by state.", ["policy", "state"], registry=registry
+        )
+        self.journal = Counter("trimtab_journal_records", "Decision records.", ["result"], registry=registry)
+        for result in ("kept", "lost"):
+            self.journal.labels(result)
         self._labels: dict[Gauge, set[tuple[str, ...]]] = {}
+        self._counted: set[tuple[str, str]] = set()
         for result in TICK_RESULTS:
             self.ticks.labels(result)
         for actuator in ACTUATORS:
             for outcome in Result:
                 self.actions.labels(actuator, outcome.value)
         for system in SYSTEMS:
-            self.up.labels(system).set(0)
+            if system != KUBERNETES:  # not every policy needs it: its series comes with the first call
+                self.up.labels(system).set(0)
 
     def render(self) -> bytes:
         """The exposition text."""
         return generate_latest(self.registry)
 
-    def dependencies(self, asked: Iterable[str], down: Iterable[str]) -> None:
-        """Which of the systems that were asked answered."""
+    def dependencies(self, asked: Iterable[str], down: Iterable[str], at: float) -> None:
+        """Which of the systems that were asked answered, at `at`."""
         failed = set(down)
         for system in asked:
             self.up.labels(system).set(0 if system in failed else 1)
+            if system not in failed:
+                self.answered.labels(system).set(at)
+
+    def keep(self, policies: Iterable[str]) -> None:
+        """Drop the series of policies that are gone, and of a system that perhaps nobody asks any more."""
+        kept = set(policies)
+        with contextlib.suppress(KeyError):
+            self.up.remove(KUBERNETES)
+        for gauge, known in self._labels.items():
+            for labels in [labels for labels in known if labels[0] not in kept]:
+                gauge.remove(*labels)
+                known.remove(labels)
+        for counted in [counted for counted in self._counted if counted[0] not in kept]:
+            self.changes.remove(*counted)
+            self._counted.remove(counted)
 
     def decided(self, services: Mapping[str, ServiceSnapshot], plans: Sequence[Plan]) -> None:
-        """Record what a tick saw and planned; label sets of vanished policies and instances go."""
-        self._replace(self.samples, _samples(services, plans))
-        self._replace(self.weight, _weights(plans))
-        self._replace(self.stability, _stability(plans))
-        self._replace(
-            self.limit, {(p.policy,): p.publish.limit for p in plans if p.publish and p.publish.limit is not None}
-        )
-        self._replace(self.overloaded, {(p.policy,): 0 if p.overload is None else 1 for p in plans})
-        self._replace(self.hpa, _replicas(services, plans))
-        self._replace(self.held, {(plan.policy, _kind(hold.field)): 1 for plan in plans for hold in plan.holds})
+        """Record what a tick saw and planned for the policies that were due; label sets of vanished instances go."""
+        due = {plan.policy for plan in plans}
+        limits: Values = {(p.policy,): p.publish.limit for p in plans if p.publish and p.publish.limit is not None}
+        overloads: Values = {(p.policy,): int(p.overload is not None) for p in plans}
+        panics: Values = {(p.policy,): int(p.publish.panic) for p in plans if p.publish and p.publish.endpoints}
+        for gauge, values in (
+            (self.samples, _samples(services, plans)),
+            (self.weight, _weights(plans)),
+            (self.endpoints, _states(plans)),
+            (self.panic, panics),
+            (self.stability, _stability(plans)),
+            (self.limit, limits),
+            (self.overloaded, overloads),
+            (self.hpa, _replicas(services, plans)),
+            (self.held, _held(plans)),
+            (self.expires, _expiries(services, plans)),
+        ):
+            self._replace(gauge, values, due)
         for plan in plans:
+            for kind in CHANGED:
+                self._changed(plan.policy, kind, 0)
             for change in plan.changes:
-                self.changes.labels(plan.policy, _kind(change.field)).inc()
+                self._changed(plan.policy, _kind(change.field), 1)
+
+    def _changed(self, policy: str, kind: str, count: int) -> None:
+        self._counted.add((policy, kind))
+        self.changes.labels(policy, kind).inc(count)
 
     def acted(self, outcomes: Iterable[Outcome]) -> None:
         """Record what came of the effects."""
         for outcome in outcomes:
             self.actions.labels(outcome.actuator, outcome.result.value).inc()
 
-    def _replace(self, gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
-        for labels in self._labels.get(gauge, set()) - set(values):
+    def _replace(self, gauge: Gauge, values: Mapping[tuple[str, ...], float], policies: set[str]) -> None:
+        """Set these values and drop the others of these policies; what other policies' last ticks said stays."""
+        known = self._labels.setdefault(gauge, set())
+        for labels in [labels for labels in known if labels[0] in policies and labels not in values]:
             gauge.remove(*labels)
+            known.remove(labels)
         for labels, value in values.items():
             gauge.labels(*labels).set(value)
-        self._labels[gauge] = set(values)
+        known.update(values)
 
 
 Values = dict[tuple[str, ...], float]
@@ -132,8 +196,32 @@ def _weights(plans: Sequence[Plan]) -> Values:
         (plan.policy, row.instance): row.weight
         for plan in plans
         if plan.publish is not None
-        for row in plan.publish.endpoints or ()
+        for row in (plan.publish.endpoints or ())[:MOST_ENDPOINTS]
     }
+
+
+def _states(plans: Sequence[Plan]) -> Values:
+    ranked = [(plan.policy, plan.publish.endpoints) for plan in plans if plan.publish and plan.publish.endpoints]
+    counts: Values = {(policy, state.value): 0 for policy, _ in ranked for state in EndpointState}
+    for policy, rows in ranked:
+        for row in rows:
+            counts[policy, row.state.value] += 1
+    return counts
+
+
+def _held(plans: Sequence[Plan]) -> Values:
+    holds: Values = {(plan.policy, kind): 0 for plan in plans for kind in HELD}
+    return holds | {(plan.policy, _kind(hold.field)): 1 for plan in plans for hold in plan.holds}
+
+
+def _expiries(services: Mapping[str, ServiceSnapshot], plans: Sequence[Plan]) -> Values:
+    """From what Redis holds, whoever wrote it: so a standby watches the leader too."""
+    expiries: Values = {}
+    for plan in plans:
+        match services[plan.policy].published:
+            case Known(value=Published(published_at=at)) if at > 0.0 and plan.publish is not None:
+                expiries[plan.policy,] = at + plan.publish.valid_for_seconds
+    return expiries
 
 
 def _stability(plans: Sequence[Plan]) -> Values:

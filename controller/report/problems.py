@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
+from controller.model.snapshot import PARTIAL
+
 REMIND_AFTER_SECONDS = 600.0
 
 
@@ -29,8 +31,12 @@ def name_of(line: str) -> Name:
 
 
 def systems_down(problems: Iterable[str]) -> set[str]:
-    """The systems that failed as a whole: a policy that asks for what is not there says nothing of them."""
-    return {system for system, policy in map(name_of, problems) if not policy}
+    """The systems that failed as a whole.
+
+    A policy that asks for what is not there says nothing of them, nor does an answer that lacks something: a warning that
+    Prometheus gives with every answer must not keep a replica from ever being ready.
+    """
+    return {name_of(line)[0] for line in problems if not name_of(line)[1] and f": {PARTIAL}: " not in line}
 
 
 @dataclass(slots=True)

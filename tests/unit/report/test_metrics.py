@@ -1,7 +1,7 @@
-from controller.model.plan import EndpointState, Hold, Plan, Publish, RankedEndpoint
+from controller.model.plan import Change, EndpointState, Hold, Plan, Publish, RankedEndpoint
 from controller.model.sample import Fresh, Signal
-from controller.model.snapshot import HpaSpec, HpaView, Instance, Known, ServiceSnapshot
-from controller.report.metrics import Metrics
+from controller.model.snapshot import HpaSpec, HpaView, Instance, Known, Published, ServiceSnapshot
+from controller.report.metrics import MOST_ENDPOINTS, Metrics
 
 
 def plan_of(*instances, limit=10, holds=()):
@@ -41,4 +41,49 @@ def test_bounds_limit_samples_and_holds_are_exported():
     ):
         assert line in text
     metrics.decided(service_of("a"), [plan_of("a")])
-    assert "trimtab_held{" not in metrics.render().decode()
+    assert 'trimtab_held{actuator="limit",policy="models/a"} 0.0' in metrics.render().decode()
+
+
+def test_a_policy_that_is_not_due_keeps_its_series_and_one_that_is_gone_loses_them():
+    metrics = Metrics()
+    metrics.decided(service_of("a"), [plan_of("a")])
+    other = Plan("models/b", 2.0, plan_of("x").publish, changes=(Change("limit", 1, 2, "why"),))
+    metrics.decided({"models/b": ServiceSnapshot("models/b", 2.0, ())}, [other])
+    text = metrics.render().decode()
+    assert 'trimtab_endpoint_weight_ratio{instance="a",policy="models/a"} 1.0' in text
+    assert 'trimtab_changes_total{kind="limit",policy="models/b"} 1.0' in text
+    metrics.keep(["models/b"])
+    text = metrics.render().decode()
+    assert "models/a" not in text
+    assert 'trimtab_endpoint_weight_ratio{instance="x",policy="models/b"} 1.0' in text
+
+
+def test_a_large_fleet_has_the_series_of_its_heaviest_endpoints_and_counts_all():
+    names = [f"i{number:04}" for number in range(MOST_ENDPOINTS + 50)]
+    metrics = Metrics()
+    metrics.decided(service_of(), [plan_of(*names)])
+    text = metrics.render().decode()
+    assert text.count("trimtab_endpoint_weight_ratio{") == MOST_ENDPOINTS
+    assert f'trimtab_endpoints{{policy="models/a",state="serving"}} {len(names)}.0' in text
+
+
+def test_the_ranking_in_redis_says_when_it_expires_whoever_wrote_it():
+    metrics = Metrics()
+    said = Known(Published(1, 1, 10, {"a": 1.0}, published_at=1000.0))
+    metrics.decided({"models/a": ServiceSnapshot("models/a", 1.0, (), published=said)}, [plan_of("a")])
+    assert 'trimtab_ranking_expires_timestamp_seconds{policy="models/a"} 1060.0' in metrics.render().decode()
+
+
+def test_a_system_that_nobody_asks_is_neither_up_nor_down():
+    metrics = Metrics()
+    assert 'trimtab_dependency_up{system="Redis"} 0.0' in metrics.render().decode()
+    metrics.dependencies(["Prometheus", "Redis"], ["Redis"], 5.0)
+    text = metrics.render().decode()
+    assert 'system="Kubernetes"' not in text
+    assert 'trimtab_dependency_up{system="Prometheus"} 1.0' in text
+    assert 'trimtab_dependency_last_success_timestamp_seconds{system="Prometheus"} 5.0' in text
+    assert 'trimtab_dependency_last_success_timestamp_seconds{system="Redis"}' not in text
+    metrics.dependencies(["Kubernetes"], [], 6.0)
+    assert 'trimtab_dependency_up{system="Kubernetes"} 1.0' in metrics.render().decode()
+    metrics.keep(["models/a"])
+    assert 'trimtab_dependency_up{system="Kubernetes"}' not in metrics.render().decode()
