@@ -75,6 +75,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     return explain(settings, arguments.policy, at=arguments.at, as_json=arguments.output == "json")
 
 
+def _drill(arguments: argparse.Namespace) -> int:
+    from controller.commands.drill import run
+
+    return run(Settings.load(vars(arguments)), as_json=arguments.output == "json")
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from controller.commands.status import status
 
@@ -135,13 +141,18 @@ def _parser() -> argparse.ArgumentParser:
         "--at", metavar="TIME", help="2026-11-27T14:05:00Z, 14:05 (today) or '10m ago'; default: the last record"
     )
     explain.set_defaults(run=_explain)
+    drill = commands.add_parser("drill", help="what the policies do while their systems fail; exit 1 if anything falls")
+    drill.add_argument(
+        "--policies", metavar="DIR", default=None, help="folder with the policy files [TRIMTAB_POLICIES]"
+    )
+    drill.set_defaults(run=_drill)
     for command in (run, plan, status, explain):
         _add_settings(command)
 
     validate = commands.add_parser("validate", help="check policy files; exit 2 and one line per fault if any")
     validate.add_argument("paths", nargs="+", metavar="PATH", help="policy files or folders")
     validate.set_defaults(run=_validate)
-    for command in (plan, status, explain, validate):
+    for command in (plan, status, explain, drill, validate):
         command.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: text")
     schema = commands.add_parser("schema", help="the JSON Schema of a policy or a budget")
     schema.add_argument("of", nargs="?", choices=("policy", "budget"), default="policy", help="default policy")

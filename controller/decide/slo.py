@@ -99,14 +99,17 @@ def _doubts(service: ServiceSnapshot, serving: list[Instance]) -> tuple[str, ...
 
 
 def _gaps(serving: list[Instance], memories: Mapping[str, InstanceMemory]) -> tuple[str, ...]:
-    """One line per signal. A missing mean response time is a doubt of its own, unless the quantile is there."""
+    """One line per signal. A missing response time is a doubt of its own already."""
     missing: dict[Signal, list[str]] = {}
     for instance in serving:
         memory = memories.get(instance.name)
         if memory is None:
             continue
         fresh = {signal for signal, sample in instance.signals.items() if isinstance(sample, Fresh)}
-        for signal in gaps_of(instance.signals, memory.known, fresh) - {Signal.LATENCY}:
+        gaps = gaps_of(instance.signals, memory.known, fresh)
+        if latency_of(instance) is None:
+            gaps -= {Signal.LATENCY}
+        for signal in gaps:
             missing.setdefault(signal, []).append(instance.name)
     return tuple(f"no fresh {signal.value} from {_some(sorted(missing[signal]))}" for signal in sorted(missing))
 
