@@ -19,7 +19,7 @@ from controller.decide.slo import ServiceLevel
 from controller.model.memory import Claim
 from controller.model.snapshot import Known, ServiceSnapshot
 from controller.policy.budget import Budget, Share
-from controller.policy.schema import Bound, LoadPolicy, Scaling
+from controller.policy.schema import LoadPolicy, Scaling
 
 CALM_DEFICIT = 0.1
 """Counts as everybody's deficit at the least, so that room is shared before anything is broken."""
@@ -59,7 +59,7 @@ class _Seat:
 
     @property
     def guaranteed(self) -> int:
-        return self.share.guaranteed or 1
+        return _least(self.share)
 
     @property
     def stands(self) -> int:
@@ -128,7 +128,7 @@ def grants(budgets: Sequence[Budget], claims: Mapping[str, Claim | None], at: fl
 def frozen_grants(budgets: Sequence[Budget]) -> dict[str, Grant]:
     """Everybody keeps what it has: for when nothing can be reckoned."""
     shares = [(budget, share) for budget in budgets for share in budget.spec.policies]
-    return {s.policy: Grant(None, s.guaranteed or 1, f"budget {b.metadata.name}: keeps what it has") for b, s in shares}
+    return {s.policy: Grant(None, _least(s), f"budget {b.metadata.name}: keeps what it has") for b, s in shares}
 
 
 def within(rules: Scaling, grant: Grant | None, stands: int | None) -> Scaling:
@@ -136,14 +136,19 @@ def within(rules: Scaling, grant: Grant | None, stands: int | None) -> Scaling:
     if grant is None:
         return rules
     most = max(stands or 0, grant.least) if grant.replicas is None else grant.replicas
-    most = max(most, rules.min.floor)
+    most = max(most, rules.min.floor, 1)
     low, high = rules.min, rules.max
     return rules.model_copy(
         update={
-            "min": Bound(floor=low.floor, ceiling=min(low.ceiling, most)),
-            "max": Bound(floor=min(high.floor, most), ceiling=min(high.ceiling, most)),
+            "min": low.model_copy(update={"ceiling": min(low.ceiling, most)}),
+            "max": high.model_copy(update={"floor": min(high.floor, most), "ceiling": min(high.ceiling, most)}),
         }
     )
+
+
+def _least(share: Share) -> int:
+    """What is guaranteed; loading fills it in from the policy, which may have a floor of 0."""
+    return 1 if share.guaranteed is None else share.guaranteed
 
 
 def _seat(share: Share, held: Claim | None, at: float) -> _Seat:

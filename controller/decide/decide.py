@@ -12,7 +12,6 @@ from controller.decide import (
     budget,
     concurrency,
     coordinate,
-    demand,
     futility,
     knee_utilisation,
     rails,
@@ -34,9 +33,10 @@ from controller.decide.knee_utilisation import UtilisationKnee
 from controller.decide.members import count_ready, members, standing_weights
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds, Wish
+from controller.decide.situation import Situation, situation
 from controller.decide.slo import ServiceLevel
 from controller.decide.zero import settle as settle_zero
-from controller.model.memory import LimiterMemory, Memory, Tuning, UtilisationEvidence, frozen
+from controller.model.memory import LimiterMemory, Memory, UtilisationEvidence, frozen
 from controller.model.plan import Change, Hold, HpaWrite, Overload, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Scaling, Spec
@@ -67,14 +67,15 @@ def decide(
     fleet = members(service, memory, standing)
     ranking = routing.rank(policy, service, fleet, standing, memory)
     level = slo.measure(policy.spec.slo, service, ranking.suspects, ranking.memories)
+    spot = situation(policy, service, memory, level, grant)
     now = replace(
-        _remember(policy, service, memory, level), fullness=_fullness(policy, service, memory, ranking.suspects)
+        _remember(policy, service, memory, level, spot), fullness=_fullness(policy, service, memory, ranking.suspects)
     )
 
     endpoints, unsafe = rails.ranking(ranking.endpoints)
     limit, limiter = _limit(policy, service, now, memory, level)
-    hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level, grant)
-    overload = coordinate.overload(policy, service, _lasting_pressure(policy, service, now, level))
+    hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level, spot)
+    overload = coordinate.overload(policy, service, _lasting(spot, now, policy, service.at))
 
     plan = Plan(
         policy=policy.key,
@@ -103,32 +104,43 @@ def decide(
     return plan, after
 
 
-def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, level: ServiceLevel) -> Memory:
+def _remember(
+    policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, level: ServiceLevel, spot: Situation
+) -> Memory:
     """The streaks and observed moves, up to date with this snapshot."""
     spec, at = policy.spec, service.at
-    slots = None if spec.concurrency is None else spec.concurrency.perInstance
     # A breach on doubtful data starts no streak: the limit goes down only on two whole views in a row.
-    breached = level.breach is not None and not level.unsure
-    pressed = demand.pressure(service, level, concurrency.standing_limit(service, memory), slots) is not None
-    answer = futility.look(service, level, load=demand.load(service, slots), slo_seconds=spec.slo.latency)
-    step = 1 if spec.scaling is None else spec.scaling.steps.replicas
-    settle = _settle_seconds(spec)
-    tried = futility.observe(memory.futility, answer, pressed=pressed, step=step, settle_seconds=settle)
-    # What replicas do not answer to is no reason to keep them.
-    eased = level.failing is None and bool(futility.lasting(tried, answer))
-    calm = not level.unsure and ((level.breach is None and not pressed) or eased)
-    # Calm goes up the list of actuators: bounds come last.
-    calm = calm and coordinate.still_out(policy, memory, at) is None
+    breached, pressed = level.breach is not None and not level.unsure, spot.asks is not None
     updated = replace(
         memory,
         at=at,
         breach_since=_since(memory.breach_since, at, on=breached),
         pressure_since=_since(memory.pressure_since, at, on=pressed),
+    )
+    if spot.seen is None or spec.scaling is None:
+        return updated
+    step, settle = spec.scaling.steps.replicas, _settle_seconds(spec)
+    tried = futility.observe(memory.futility, spot.seen, pressed=pressed, step=step, settle_seconds=settle)
+    # What replicas do not answer to is no reason to keep them.
+    eased = level.failing is None and bool(futility.lasting(tried, spot.seen))
+    calm = not level.unsure and ((level.breach is None and not pressed) or eased)
+    # Calm goes up the list of actuators: bounds come last.
+    calm = calm and coordinate.still_out(policy, memory, at) is None
+    warmups = warmup.observe(service, memory.warmups)
+    updated = replace(
+        updated,
         calm_since=_since(memory.calm_since, at, on=calm),
         arrivals=demand_floor.observe(service, memory.arrivals),
-        warmups=warmup.observe(service, memory.warmups),
+        warmups=warmups,
         futility=tried,
-        tuning=_tuning(policy, service, memory, level, skip=eased),
+        tuning=tuning.observe(
+            memory.tuning,
+            service,
+            level,
+            slo_seconds=spec.slo.latency,
+            settle_seconds=warmup.warm_up(spec.scaling.warmUp, warmups).seconds + settle,
+            skip=eased,
+        ),
         claim=budget.claim(policy, service, level, memory.claim, asks=pressed, futile=eased),
     )
     if not isinstance(service.hpa, Known) or service.hpa.value is None:
@@ -147,16 +159,6 @@ def _remember(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, leve
         max_changed_at=moved_at if max_moved else memory.max_changed_at,
         min_turns=turns.observe(memory.min_turns, memory.hpa_min, bounds.min_replicas, at),
         max_turns=turns.observe(memory.max_turns, memory.hpa_max, bounds.max_replicas, at),
-    )
-
-
-def _tuning(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, level: ServiceLevel, *, skip: bool) -> Tuning:
-    rules = policy.spec.scaling
-    if rules is None:
-        return memory.tuning
-    settle = warmup.warm_up(rules.warmUp, memory.warmups).seconds + _settle_seconds(policy.spec)
-    return tuning.observe(
-        memory.tuning, service, level, slo_seconds=policy.spec.slo.latency, settle_seconds=settle, skip=skip
     )
 
 
@@ -206,16 +208,15 @@ def _limit(
 
 
 def _hpa(
-    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel, grant: Grant | None
+    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel, spot: Situation
 ) -> tuple[HpaWrite | None, tuple[Change, ...], tuple[Hold, ...]]:
     rules = policy.spec.scaling
     if rules is None:
         return None, (), ()
     view = service.hpa.value if isinstance(service.hpa, Known) else None
-    rules = budget.within(rules, grant, None if view is None else view.spec.max_replicas)
+    rules = budget.within(rules, spot.grant, None if view is None else view.spec.max_replicas)
     rules, no_zero = settle_zero(rules, view)
-    wish = replace(_wish(policy, rules, service, now, level), budget="" if grant is None else grant.words)
-    proposed = scaling.propose(rules, service, now, wish)
+    proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, spot))
     if isinstance(proposed, Hold):
         return None, (), (proposed,)
     speed = propose_behavior(rules, view, proposed.pause)
@@ -232,33 +233,21 @@ def _hpa(
     return HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send), changes, holds
 
 
-def _lasting_pressure(policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> str | None:
-    if not _lasts(now.pressure_since, service.at, policy.spec.interval):
-        return None
-    slots = None if policy.spec.concurrency is None else policy.spec.concurrency.perInstance
-    return demand.pressure(service, level, concurrency.standing_limit(service, now), slots)
-
-
-def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, level: ServiceLevel) -> Wish:
-    concurrent = policy.spec.concurrency
-    slots = None if concurrent is None else concurrent.perInstance
-    lasts = _lasts(now.pressure_since, service.at, policy.spec.interval)
-    asks = demand.pressure(service, level, concurrency.standing_limit(service, now), slots)
-    load = demand.load(service, slots)
-    answer = futility.look(service, level, load=load, slo_seconds=policy.spec.slo.latency)
+def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, spot: Situation) -> Wish:
     lead = warmup.warm_up(rules.warmUp, now.warmups)
     knee = knee_utilisation.estimate(now.fullness)
     asked = demand_floor.ask(rules, service, now.arrivals, now.instances, knee, lead=lead)
     return Wish(
-        asks if lasts else None,
+        _lasting(spot, now, policy, service.at),
         0.0 if now.calm_since is None else service.at - now.calm_since,
         warmup.coming(service, count_ready(service), lead),
         highest((schedule_floor.floor(rules, service.at, policy.spec.interval, lead), asked.floor)),
         asked.doubt,
-        load,
+        spot.load,
         _headroom(rules, knee),
-        futility.verdict(now.futility, answer, idle=None if asks else level.slow) if asks or level.slow else "",
+        spot.futile(now),
         futility.enough(now.futility, service.at),
+        "" if spot.grant is None else spot.grant.words,
     )
 
 
@@ -310,6 +299,11 @@ def _publish(
 
 def _since(since: float | None, at: float, *, on: bool) -> float | None:
     return (at if since is None else since) if on else None
+
+
+def _lasting(spot: Situation, now: Memory, policy: LoadPolicy, at: float) -> str | None:
+    """Why more replicas are wanted, once that has lasted."""
+    return spot.asks if _lasts(now.pressure_since, at, policy.spec.interval) else None
 
 
 def _lasts(since: float | None, at: float, interval: float) -> bool:
