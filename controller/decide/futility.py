@@ -31,8 +31,10 @@ LONGEST_SECONDS = 4 * 3600.0
 LEAST_TICKS = 3
 IDLE = 0.3
 """Utilisation up to which a response time is the server's own, with no waiting in it."""
-IDLE_FOR_SECONDS = 6 * 3600.0
-"""What an idle server was seen to take counts for so long."""
+IDLE_FOR_SECONDS = 3600.0
+"""What idle servers were seen to take counts for so long."""
+IDLE_TICKS = 20
+"""Fewer ticks of little load could be one cold start."""
 MOSTLY_OWN = 2.0
 """Up to so many idle response times, waiting is not the main part of one."""
 FEW = 3
@@ -141,19 +143,21 @@ def lasting(memory: Futility, seen: Seen) -> str:
     if memory.until is not None and seen.at < memory.until:
         return f"more replicas did not help ({memory.why}): next try in {memory.until - seen.at:.0f} s"
     own = memory.idle_latency
-    if own is None or seen.latency is None or own <= seen.slo_seconds:
+    if own is None or memory.idle_ticks < IDLE_TICKS or seen.latency is None or own <= seen.slo_seconds:
         return ""
     if seen.slo_seconds < seen.latency <= MOSTLY_OWN * own:
-        return f"more replicas will not help: even at little load a request took {own:.3g} s"
+        return f"more replicas will not help: even at little load no request took less than {own:.3g} s"
     return ""
 
 
 def _idle(before: Futility, seen: Seen) -> Futility:
-    """What a request takes where nothing waits."""
-    if seen.full is not None and seen.full <= IDLE and seen.latency is not None and (seen.rate or 0.0) > 0.0:
-        return replace(before, idle_latency=seen.latency, idle_at=seen.at)
+    """The least that requests took where nothing waits: a cold start does not count where a warm request was seen."""
     old = before.idle_at is not None and seen.at - before.idle_at > IDLE_FOR_SECONDS
-    return replace(before, idle_latency=None, idle_at=None) if old else before
+    before = replace(before, idle_latency=None, idle_at=None, idle_ticks=0) if old else before
+    if seen.full is not None and seen.full <= IDLE and seen.latency is not None and (seen.rate or 0.0) > 0.0:
+        least = seen.latency if before.idle_latency is None else min(seen.latency, before.idle_latency)
+        return replace(before, idle_latency=least, idle_at=seen.at, idle_ticks=before.idle_ticks + 1)
+    return before
 
 
 def _tried(now: Futility, seen: Seen, ready: int, rate: float, *, step: int, settle_seconds: float) -> Futility:

@@ -160,7 +160,7 @@ class Futility:
         why: the last verdict in words.
         replicas: how many did as well before the raise that did not help.
         eased_at: since when nothing asks for more replicas; None while something does.
-        idle_latency: what a request took at little load, seconds, as of `idle_at`.
+        idle_latency: the least that a request took at little load, seconds, over `idle_ticks` ticks, the last at `idle_at`.
     """
 
     trial: Trial | None = None
@@ -172,6 +172,7 @@ class Futility:
     eased_at: float | None = None
     idle_latency: float | None = None
     idle_at: float | None = None
+    idle_ticks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

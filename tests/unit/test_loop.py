@@ -4,15 +4,17 @@ import pytest
 
 from controller import loop as loop_module
 from controller.deadline import Deadline
+from controller.decide.budget import Grant
 from controller.journal.record import decision_record
 from controller.loop import Loop
 from controller.model.fence import Fence
-from controller.model.memory import Memory
+from controller.model.memory import Claim, Memory
 from controller.model.outcome import Outcome, Result
 from controller.model.plan import Change, Hold, Plan, Publish
 from controller.model.sample import Absent, Fresh, Invalid, Signal
 from controller.model.snapshot import Instance, ServiceSnapshot, Snapshot
 from controller.model.tick import TickReport
+from controller.policy.budget import Budget
 from controller.policy.schema import LoadPolicy
 from controller.report.explainer import Explainer
 from controller.report.health import Health
@@ -266,3 +268,47 @@ def test_a_policys_own_trouble_is_no_outage_of_the_system_and_hides_none():
         ("recovered", None),
         ("recovered", ONE.key),
     ]
+
+
+def budget(*names):
+    spec = {"units": 9, "policies": [{"policy": f"models/{name}", "guaranteed": 2} for name in names]}
+    return Budget.model_validate(
+        {"apiVersion": "trimtab/v1", "kind": "Budget", "metadata": {"name": "b"}, "spec": spec}
+    )  # fmt: skip
+
+
+def test_grants_count_policies_that_are_not_due(monkeypatch):
+    given = {}
+
+    def decide(policy, service, _memory, grant):
+        given[policy.key] = grant
+        claim = Claim(running=4, maximum=4, ceiling=20, deficit=0.0, at=service.at, interval=15.0)
+        return Plan(policy.key, service.at), Memory(at=service.at, claim=claim)
+
+    monkeypatch.setattr(loop_module, "decide", decide)
+    turn = Turn()
+    turn.loop.budgets = (budget("one", "two"),)
+    turn.tick(ONE, TWO)
+    assert [given[p.key].replicas for p in (ONE, TWO)] == [None, None], "nobody is known yet"
+    given.clear()
+    turn.tick(ONE)
+    assert given == {ONE.key: Grant(5, 2, "budget b: 8 of 9 in use, granted 5 (deficit 0 x priority 1)")}
+
+
+def test_a_bug_in_the_grants_lets_everybody_keep_what_it_has(monkeypatch):
+    given = {}
+
+    def decide(policy, service, _memory, grant):
+        given[policy.key] = grant
+        return Plan(policy.key, service.at), Memory()
+
+    def grants(*_):
+        raise ZeroDivisionError("no units")
+
+    monkeypatch.setattr(loop_module, "decide", decide)
+    monkeypatch.setattr(loop_module, "grants", grants)
+    turn = Turn()
+    turn.loop.budgets = (budget("one"),)
+    report = turn.tick(ONE, TWO)
+    assert given == {ONE.key: Grant(None, 2, "budget b: keeps what it has"), TWO.key: None}
+    assert [str(bug) for bug in report.bugs] == ["no units"]

@@ -100,7 +100,10 @@ def test_each_verdict_in_a_row_waits_twice_as_long_and_calm_forgets_them():
     ("idle", "now", "says"),
     [
         pytest.param(
-            {"latency": 0.8}, {}, "even at little load a request took 0.8 s", id="an SLO that no server keeps"
+            {"latency": 0.8},
+            {},
+            "even at little load no request took less than 0.8 s",
+            id="an SLO that no server keeps",
         ),
         pytest.param({"latency": 0.4}, {}, "", id="idle servers keep it"),
         pytest.param({"latency": 0.8}, {"latency": 2.0}, "", id="most of it is waiting now"),
@@ -110,9 +113,23 @@ def test_each_verdict_in_a_row_waits_twice_as_long_and_calm_forgets_them():
     ],
 )
 def test_an_slo_that_an_idle_server_does_not_keep(idle, now, says):
-    found = run((1, {"full": 0.1, "rate": 1.0, "pressed": False, **idle}), (1, {}))
-    assert says in lasting(found, replace(SLOW, at=30.0, **now))
-    assert bool(lasting(found, replace(SLOW, at=30.0, **now))) == bool(says)
+    found = run((20, {"full": 0.1, "rate": 1.0, "pressed": False, **idle}), (1, {}))
+    said = lasting(found, replace(SLOW, at=330.0, **now))
+    assert says in said
+    assert bool(said) == bool(says)
+
+
+@pytest.mark.parametrize(
+    "ticks",
+    [
+        pytest.param([(19, {"latency": 3.0})], id="few ticks: one cold start"),
+        pytest.param([(19, {"latency": 3.0}), (1, {"latency": 0.2}), (19, {"latency": 3.0})], id="a warm one kept it"),
+        pytest.param([(20, {"latency": 3.0}), (241, {"latency": 3.0, "full": 0.8})], id="an hour ago"),
+    ],
+)
+def test_a_cold_start_is_no_slow_server(ticks):
+    found = run(*((n, {"full": 0.1, "rate": 1.0, "pressed": False, **fields}) for n, fields in ticks), (1, {}))
+    assert lasting(found, replace(SLOW, at=15.0 * sum(n for n, _ in ticks))) == ""
 
 
 RULES = {"hpa": "h", "target": {"name": "m"}, "min": {"floor": 2, "ceiling": 20}, "max": {"floor": 20, "ceiling": 40}}
