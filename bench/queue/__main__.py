@@ -8,10 +8,12 @@ replies loses most to a neighbour's load, and so the load decides the ratios. CP
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 from bench.queue.run import ROOT, Outcome, System, pair
 from bench.report import Report
 from trimtab import RequestQueue
+from trimtab.errors import QueueFull
 from trimtab.queue import Job
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -83,6 +86,9 @@ def throughput(report: Report, url: str, folder: Path, rounds: int) -> None:
             reads_per_job=statistics.median(outcome.reads_per_job for outcome in outcomes),
             redis_us_per_job=statistics.median(outcome.redis_us_per_job for outcome in outcomes),
             client_us_per_job=statistics.median(outcome.client_us_per_job for outcome in outcomes),
+            cpu_us_per_job=statistics.median(
+                outcome.redis_us_per_job + outcome.client_us_per_job for outcome in outcomes
+            ),
         )
     for name, ours, peer, least in (
         ("single job / naive", SINGLE, NAIVE, 0.70),
@@ -128,6 +134,42 @@ def round_trips(report: Report, url: str) -> None:
             # Reading the figure is one read itself.
             value = round((client.info("stats")["total_reads_processed"] - before - 1) / jobs, 2)
         report.check(f"round trips {name}", value, f"<= {most:g}", value <= most)
+
+
+def truth(report: Report, url: str) -> None:
+    """Is `retry_after` true? A full queue that drains at a steady rate: what it promised, against when it had room."""
+    stop = threading.Event()
+    with (
+        RequestQueue("bench/truth", redis=url, max_length=200, default_limit=4) as producer,
+        RequestQueue("bench/truth", redis=url, default_limit=4) as workers,
+    ):
+        drain = threading.Thread(
+            target=workers.work,
+            args=(lambda _: time.sleep(0.02),),
+            kwargs={"threads": 4, "stop": stop, "signals": False},
+        )
+        drain.start()
+        ratios = []
+        warm_at = time.perf_counter() + 12.0  # the rate is that of the last 5 to 10 s
+        sizes = itertools.cycle((10, 25, 50, 100))
+        while len(ratios) < 24:
+            batch = [b"x"] * next(sizes)
+            asked, promised = time.perf_counter(), None
+            while True:
+                try:
+                    producer.enqueue_many(batch)
+                    break
+                except QueueFull as full:
+                    promised = promised or full.retry_after_seconds
+                    time.sleep(0.002)
+            if promised is not None and asked > warm_at:
+                ratios.append(promised / (time.perf_counter() - asked))
+        stop.set()
+        drain.join()
+    ordered = sorted(ratios)
+    report.row(system="retry_after", promised_by_real_p10=ordered[2], p50=statistics.median(ordered), p90=ordered[-3])
+    value = statistics.median(abs(ratio - 1) for ratio in ratios)
+    report.check("retry_after: promise against the real wait, median error", value, "<= 0.2", value <= 0.2)
 
 
 def depth(report: Report, url: str) -> None:
@@ -191,6 +233,7 @@ def main() -> int:
             latency(report, server.url, folder)
             round_trips(report, server.url)
             depth(report, server.url)
+            truth(report, server.url)
         soak(report, folder, float(os.environ.get("BENCH_SOAK_SECONDS", "30")))
     return report.finish()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import statistics
@@ -33,8 +34,8 @@ class System:
 
     def python(self) -> str | None:
         """The interpreter to use; None when the package cannot be installed."""
-        if self.package is None:
-            return sys.executable
+        if self.package is None or importlib.util.find_spec(self.package.split("[")[0]) is not None:
+            return sys.executable  # ours has what the tests need of others
         folder = ENVIRONMENTS / self.script.removesuffix("_peer")
         python = folder / "bin" / "python"
         if not python.exists():

@@ -116,7 +116,7 @@ class AsyncRequestQueue:
                             async with asyncio.timeout(LOOK_AGAIN_SECONDS):
                                 await heard.wait()
                         except TimeoutError:
-                            continue
+                            await self.step([], 0)  # see RequestQueue.wait
         except TimeoutError:
             raise WaitTimedOut(id, timeout_seconds or 0.0) from None
 

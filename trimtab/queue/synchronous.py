@@ -147,7 +147,8 @@ class RequestQueue:
                 left = LOOK_AGAIN_SECONDS if end is None else min(LOOK_AGAIN_SECONDS, end - time.monotonic())
                 if left <= 0:
                     raise WaitTimedOut(id, timeout_seconds or 0.0)
-                self._hear(channel, left)
+                if self._hear(channel, left) is None:
+                    self.step([], 0)  # should no worker be there, nobody else sees that deadlines and leases end
 
     def _hear(self, channel: Any, seconds: float) -> Any:
         return persist(lambda _: channel.get_message(timeout=seconds), self.settings.timeout_seconds)

@@ -13,6 +13,7 @@ from trimtab.errors import (
     UnknownRequest,
     WaitTimedOut,
 )
+from trimtab.queue import asynchronous, synchronous
 from trimtab.queue.counters import pack_totals
 from trimtab.queue.protocol import Request
 
@@ -197,6 +198,16 @@ def test_an_expired_request_never_starts_and_its_waiter_is_told(make, limit):
         queue.wait(late)
     with pytest.raises(WaitTimedOut):
         queue.wait(good, timeout_seconds=0.05)
+    assert queue.inspect().counters.expired == 1
+
+
+def test_a_waiter_is_told_of_the_deadline_though_there_is_no_worker(make, monkeypatch):
+    for form in (synchronous, asynchronous):
+        monkeypatch.setattr(form, "LOOK_AGAIN_SECONDS", 0.1)
+    queue = make()
+    name = queue.enqueue(b"x", deadline=0.3)
+    with pytest.raises(RequestExpired):
+        queue.wait(name, timeout_seconds=30)
     assert queue.inspect().counters.expired == 1
 
 
