@@ -17,6 +17,7 @@ if buried then
   return {'dead', string.match(buried, '^[^\n]*\n(.*)$')}
 end
 if ARGV[2] == '1' then
+  redis.call('SREM', KEYS[13], '') -- first a write that needs no memory, as in renew.lua: a full Redis fails no waiter
   redis.call('SADD', KEYS[13], id)
 end
 return {'pending', ''}

@@ -89,6 +89,9 @@ class Keeper:
             except redis_errors.RedisError as error:
                 pause = interval / 10  # the lease is running out: ask again soon
                 log.warning("leases not renewed, trying again: %s", error)
+            except Exception:  # whatever it is: without this thread each job that outlasts its lease is done twice
+                pause = interval / 10
+                log.exception("leases not renewed, trying again")
         link.close()
 
     def _renew_once(self, link: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from support.redis_lab import Proxy, until
 
 from trimtab import AsyncRequestQueue, RequestQueue
-from trimtab.errors import QueueUnavailable
+from trimtab.errors import QueueUnavailable, WaitTimedOut
 from trimtab.queue import Reject, Retry
 
 pytestmark = pytest.mark.integration
@@ -64,6 +64,49 @@ def test_a_handler_that_computes_for_several_leases_keeps_its_lease(make):
     assert not job.lost
     queue.complete(job, b"kept")
     assert queue.wait(name) == b"kept"
+    assert queue.inspect().counters.lost == 0
+
+
+def test_renewals_outlive_an_error_that_nobody_expected(make_sync, monkeypatch, caplog):
+    queue = make_sync(lease_seconds=0.5)
+    renew, failures = queue._keeper._renew_once, iter([ValueError("read of closed file"), OSError("gone")])
+
+    def flawed(link):
+        for error in failures:
+            raise error
+        renew(link)
+
+    monkeypatch.setattr(queue._keeper, "_renew_once", flawed)
+    queue.enqueue(b"x")
+    (job,) = queue.take()
+    first = queue.inspect().at
+    until(lambda: queue.inspect().at > first + 1.5)
+    queue.complete(job)
+    assert queue.inspect().counters.lost == 0
+    assert sum("leases not renewed" in record.message for record in caplog.records) == 2
+
+
+def test_a_redis_that_is_full_refuses_requests_and_lets_those_within_end(make, redis):
+    queue = make(timeout_seconds=1.0, lease_seconds=0.5)
+    names = [queue.enqueue(b"x") for _ in range(3)]
+    (held,) = queue.take()
+    redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(QueueUnavailable, match=r"OOM|memory"):
+            queue.enqueue(b"one more")
+        full = queue.inspect().at
+        until(lambda: queue.inspect().at > full + 1.2)  # two leases and more: it was renewed
+        (taken,) = queue.complete(held, b"1", take=1)
+        queue.complete(taken, b"2")
+        (last,) = queue.take()
+        queue.fail(last, after_seconds=0)
+        (again,) = queue.take()
+        with pytest.raises(WaitTimedOut):
+            queue.wait(names[2], timeout_seconds=0.1)
+        queue.complete(again, b"3")
+        assert [queue.wait(name, timeout_seconds=5) for name in names] == [b"1", b"2", b"3"]
+    finally:
+        redis.config_set("maxmemory", "0")
     assert queue.inspect().counters.lost == 0
 
 
