@@ -1,6 +1,7 @@
 """Where Redis runs in other ways: a cluster, behind Sentinel, with TLS, for a user with few rights."""
 
 import asyncio
+import contextlib
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis, RedisCluster
 from redis.asyncio import RedisCluster as AsyncRedisCluster
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.sentinel import Sentinel
 from support.redis_lab import RedisServer, free_cluster_port, until
 
@@ -28,6 +30,13 @@ def one_request(queue):
     assert queue.wait(name, timeout_seconds=10) == b"\xff"
     assert queue.take(wait_seconds=0.05) == []
     assert queue.inspect().counters.completions >= 1
+
+
+async def one_request_with_asyncio(queue):
+    name = await queue.enqueue(b"x", deadline=60)
+    (job,) = await queue.take(wait_seconds=30)
+    await queue.complete(job, b"\xff")
+    assert await queue.wait(name, timeout_seconds=10) == b"\xff"
 
 
 @pytest.fixture(scope="module")
@@ -75,41 +84,73 @@ def test_cluster_with_asyncio(cluster):
     asyncio.run(scenario())
 
 
-def test_sentinel_and_a_failover(tmp_path):
-    with RedisServer(tmp_path / "a") as first, RedisServer(tmp_path / "b") as second:
+@contextlib.contextmanager
+def watched_pair(folder):
+    """A master, its replica, and a Sentinel that watches them. Yields (first, second, sentinel's port)."""
+    with RedisServer(folder / "a") as first, RedisServer(folder / "b") as second:
         with second.client() as client:
             client.replicaof("127.0.0.1", first.port)
             until(lambda: client.info("replication")["master_link_status"] == "up")
-        config = tmp_path / "sentinel.conf"
+        config = folder / "sentinel.conf"
         config.write_text(
             f"sentinel monitor main 127.0.0.1 {first.port} 1\nsentinel down-after-milliseconds main 500\n"
             "sentinel failover-timeout main 2000\n"
         )
-        watch = RedisServer(tmp_path / "sentinel")
+        watch = RedisServer(folder / "sentinel")
         watch.command = ["redis-server", str(config), "--sentinel", "--port", str(watch.port), "--bind", "127.0.0.1"]
         with watch:
-            sentinel = Sentinel([("127.0.0.1", watch.port)], socket_timeout=1)
-            master = sentinel.master_for("main", socket_timeout=1)
             with watch.client() as client:
                 until(lambda: client.sentinel_slaves("main"))
-            with RequestQueue("models/sentinel", redis=master, timeout_seconds=30) as queue:
-                one_request(queue)
-                name = queue.enqueue(b"before")
-                with second.client() as client, first.client() as old:
-                    until(
-                        lambda: (
-                            client.info("replication")["master_repl_offset"]
-                            >= old.info("replication")["master_repl_offset"]
-                        )
-                    )
-                first.kill()
-                (job,) = queue.take(wait_seconds=30)
-                assert job.payload == b"before"
-                queue.complete(job, b"after")
-                assert queue.wait(name) == b"after"
-            master.close()
-            for client in sentinel.sentinels:
-                client.close()
+            yield first, second, watch.port
+
+
+def in_step(first, second):
+    """Whether the replica has all that its master wrote."""
+    with first.client() as old, second.client() as new:
+        return new.info("replication")["master_repl_offset"] >= old.info("replication")["master_repl_offset"]
+
+
+def test_sentinel_and_a_failover(tmp_path):
+    with watched_pair(tmp_path) as (first, second, port):
+        sentinel = Sentinel([("127.0.0.1", port)], socket_timeout=1)
+        master = sentinel.master_for("main", socket_timeout=1)
+        with RequestQueue("models/sentinel", redis=master, timeout_seconds=30) as queue:
+            one_request(queue)
+            name = queue.enqueue(b"before")
+            until(lambda: in_step(first, second))
+            first.kill()
+            (job,) = queue.take(wait_seconds=30)
+            assert job.payload == b"before"
+            queue.complete(job, b"after")
+            assert queue.wait(name) == b"after"
+        master.close()
+        for client in sentinel.sentinels:
+            client.close()
+
+
+def test_sentinel_and_a_failover_with_asyncio(tmp_path):
+    async def scenario(first, second, port):
+        sentinel = AsyncSentinel([("127.0.0.1", port)], socket_timeout=1)
+        master = sentinel.master_for("main", socket_timeout=1)
+        threaded = Sentinel([("127.0.0.1", port)], socket_timeout=1)
+        keeper = threaded.master_for("main", socket_timeout=1)
+        async with AsyncRequestQueue("models/sentinel", redis=master, keeper=keeper, timeout_seconds=30) as queue:
+            await one_request_with_asyncio(queue)
+            name = await queue.enqueue(b"before")
+            await asyncio.to_thread(until, lambda: in_step(first, second))
+            first.kill()
+            (job,) = await queue.take(wait_seconds=30)
+            await queue.complete(job, b"after")
+            assert await queue.wait(name) == b"after"
+        await master.aclose()
+        keeper.close()
+        for client in threaded.sentinels:
+            client.close()
+        for client in sentinel.sentinels:
+            await client.aclose()
+
+    with watched_pair(tmp_path) as parts:
+        asyncio.run(scenario(*parts))
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
@@ -139,11 +180,16 @@ def test_tls(tmp_path):
     )
     cert, key = str(tmp_path / "cert"), str(tmp_path / "key")
     options = ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no"]
-    with (
-        RedisServer(tmp_path / "redis", *options, tls=True) as server,
-        RequestQueue("models/tls", redis=f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={cert}") as queue,
-    ):
-        one_request(queue)
+    with RedisServer(tmp_path / "redis", *options, tls=True) as server:
+        url = f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={cert}"
+        with RequestQueue("models/tls", redis=url) as queue:
+            one_request(queue)
+
+        async def scenario():
+            async with AsyncRequestQueue("models/tls", redis=url) as queue:
+                await one_request_with_asyncio(queue)
+
+        asyncio.run(scenario())
 
 
 def test_a_user_with_the_documented_rights_and_no_others(redis, server):
