@@ -81,6 +81,13 @@ def _drill(arguments: argparse.Namespace) -> int:
     return run(Settings.load(vars(arguments)), as_json=arguments.output == "json")
 
 
+def _replay(arguments: argparse.Namespace) -> int:
+    from controller.commands.replay import run
+
+    settings = Settings.load(vars(arguments))
+    return run(settings, arguments.policy, since=arguments.since, as_json=arguments.output == "json")
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from controller.commands.status import status
 
@@ -146,13 +153,19 @@ def _parser() -> argparse.ArgumentParser:
         "--policies", metavar="DIR", default=None, help="folder with the policy files [TRIMTAB_POLICIES]"
     )
     drill.set_defaults(run=_drill)
-    for command in (run, plan, status, explain):
+    replay = commands.add_parser(
+        "replay", help="what the policy as it is now would have decided on the journal's inputs"
+    )
+    replay.add_argument("policy", metavar="POLICY", help="namespace/name, or the name alone")
+    replay.add_argument("--since", metavar="TIME", help="as for explain --at; default: all that the journal has")
+    replay.set_defaults(run=_replay)
+    for command in (run, plan, status, explain, replay):
         _add_settings(command)
 
     validate = commands.add_parser("validate", help="check policy files; exit 2 and one line per fault if any")
     validate.add_argument("paths", nargs="+", metavar="PATH", help="policy files or folders")
     validate.set_defaults(run=_validate)
-    for command in (plan, status, explain, drill, validate):
+    for command in (plan, status, explain, drill, replay, validate):
         command.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: text")
     schema = commands.add_parser("schema", help="the JSON Schema of a policy or a budget")
     schema.add_argument("of", nargs="?", choices=("policy", "budget"), default="policy", help="default policy")

@@ -36,7 +36,7 @@ def explain(settings: Settings, policy: str, *, at: str | None, as_json: bool, n
     if at is not None and folder is None:
         raise ConfigError("--at needs a journal: --journal DIR (TRIMTAB_JOURNAL), where the daemon keeps its records")
     wanted = moment.timestamp() if at is None else instant(at, moment)
-    key = _key(settings, folder, policy)
+    key = key_of(settings, folder, policy)
     record = _recorded(folder, key, wanted, asked=at is not None) if folder is not None else None
     since: list[dict[str, Any]] = []
     if record is not None and folder is not None:
@@ -66,7 +66,7 @@ def since_then(records: Iterable[Record]) -> list[dict[str, Any]]:
     return [change for change in moved.values() if change["before"] != change["after"]]
 
 
-def _key(settings: Settings, folder: Path | None, policy: str) -> str:
+def key_of(settings: Settings, folder: Path | None, policy: str) -> str:
     """The policy's full key, from the folder of policies and what the journal speaks of."""
     known = {p.key for p in PolicyStore(Path(settings.policies)).load().policies}
     if policy not in known and folder is not None:
