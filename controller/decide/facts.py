@@ -74,21 +74,20 @@ def facts_of(instance: Instance, slots: int | None, known: frozenset[Signal] = N
         if age is None or sample.age_seconds < age:
             age = sample.age_seconds
     get, fresh = values.get, values.keys()
-    facts = Facts(age=age, stale=stale, fresh=fresh)
-    facts.rate, facts.errors, facts.in_flight = get(_RATE), get(_ERRORS), get(_IN_FLIGHT)
-    facts.latency, facts.memory, facts.cpu = get(_LATENCY), get(_MEMORY), get(_CPU)
-    if facts.rate is not None and facts.rate < 0.0:
-        facts.rate = 0.0
-    if facts.in_flight is not None and facts.in_flight < 0.0:
-        facts.in_flight = 0.0
-    if facts.errors is not None and not 0.0 <= facts.errors <= 1.0:
-        facts.errors = min(max(facts.errors, 0.0), 1.0)
-    facts.utilisation = _full(facts.cpu, get(_UTILISATION), facts.in_flight, slots)
-    facts.dark = facts.rate is None if _RATE in signals else bool(signals) and not values
-    if not known <= fresh:
-        facts.gaps, facts.told = gaps_of(signals, known, fresh), known.union(fresh)
-    else:
-        facts.told = known if len(known) == len(fresh) else frozenset(fresh)
+    rate, errors, in_flight, cpu = get(_RATE), get(_ERRORS), get(_IN_FLIGHT), get(_CPU)
+    if rate is not None and rate < 0.0:
+        rate = 0.0
+    if in_flight is not None and in_flight < 0.0:
+        in_flight = 0.0
+    if errors is not None and not 0.0 <= errors <= 1.0:
+        errors = min(max(errors, 0.0), 1.0)
+    full = _full(cpu, get(_UTILISATION), in_flight, slots)
+    dark = rate is None if _RATE in signals else bool(signals) and not values
+    facts = Facts(rate, full, errors, get(_LATENCY), in_flight, get(_MEMORY), cpu, age, dark, stale, fresh)
+    # Most tell all that is defined, and always have.
+    if len(values) < len(signals):
+        facts.gaps = gaps_of(signals, known, fresh)
+    facts.told = known if known.issuperset(values) else known.union(values)
     return facts
 
 

@@ -80,14 +80,14 @@ def rank(
         return Ranking(None, capacity.remember(fleet, facts, learnt, service.at), gain=memory.gain)
     verdicts = outliers.judge(policy, fleet, facts, learnt, service.at, trusted=trusted)
     stay = Ranking(None, verdicts.memories, verdicts.panic, suspects=verdicts.suspects, gain=memory.gain)
-    lost = [m.name for m in fleet if m.memory.endpoint is None and m.routable and m.prior]
+    every = [m for m in fleet if m.routable]
+    nowhere = [m for m in every if m.memory.endpoint is None]
+    lost = [m.name for m in nowhere if m.prior]
     if lost:
         reason = f"the address of {', '.join(lost)} is not known now; the last ranking stands"
         return _held(stay, Hold("weights", reason))
-    routable = tuple(m for m in fleet if m.routable and m.memory.endpoint is not None)
-    holds = tuple(
-        Hold(f"weight {m.name}", "its address is not known") for m in fleet if m.routable and m.memory.endpoint is None
-    )
+    routable = tuple(m for m in every if m.memory.endpoint is not None) if nowhere else tuple(every)
+    holds = tuple(Hold(f"weight {m.name}", "its address is not known") for m in nowhere)
     if not routable:
         reason = "no instance is ready" if fleet else "no instance is known"
         return _held(stay, *holds, Hold("weights", reason))

@@ -103,9 +103,12 @@ class HpaRelease:
     handover: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
-    """One number that changes: `limit: 40 -> 28, p95 0.9 s is over the SLO 0.5 s`. Values are None when there is none."""
+    """One number that changes: `limit: 40 -> 28, p95 0.9 s is over the SLO 0.5 s`. Values are None when there is none.
+
+    A value, not frozen for the same reason as `InstanceMemory`.
+    """
 
     field: str
     before: float | str | None
