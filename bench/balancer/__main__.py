@@ -10,7 +10,7 @@ import time
 from statistics import mean, quantiles
 
 from bench.balancer.leaks import tasks, threads_and_forks
-from bench.balancer.simulation import ALIKE, SPEEDS, Fleet, simulate
+from bench.balancer.simulation import ALIKE, SPEEDS, Alone, Fleet, Rare, Shared, simulate
 from bench.report import Report
 from trimtab.balancer import AsyncBalancer, Balancer
 from trimtab.balancer.core import Core
@@ -89,23 +89,20 @@ def sharing(report: Report) -> None:
     p99: dict[tuple[str, int, bool], float] = {}
     for fleet, speeds, slowdowns in (("unequal", SPEEDS, True), ("alike", ALIKE, False)):
         for clients in (1, 20, 200):
-            for shared in (None, 1.0):
-                runs = [
-                    simulate(Fleet(clients, shared=shared, seed=seed, speeds=speeds, slowdowns=slowdowns))
-                    for seed in SEEDS
-                ]
-                p99[fleet, clients, shared is not None] = mean(run["p99"] for run in runs)
+            for chooser in (Alone, Shared, Rare):
+                which = Fleet(clients, speeds=speeds, slowdowns=slowdowns)
+                runs = [simulate(which, chooser, seed) for seed in SEEDS]
+                if chooser is not Rare:
+                    p99[fleet, clients, chooser is Shared] = mean(run["p99"] for run in runs)
                 report.row(
-                    what=f"simulated, {fleet}, {clients} clients, {'shared' if shared else 'alone'}",
-                    p99_s=p99[fleet, clients, shared is not None],
+                    what=f"simulated, {fleet}, {clients} clients, {chooser.name}",
+                    p99_s=mean(run["p99"] for run in runs),
                     mean_s=mean(run["mean"] for run in runs),
                 )
-    for shared in (None, 1.0):
-        failed = mean(simulate(Fleet(200, 0.5, shared=shared, seed=seed, failing=0))["failed_ratio"] for seed in SEEDS)
-        report.row(
-            what=f"simulated, one fails fast, 200 clients, {'shared' if shared else 'alone'}", failed_ratio=failed
-        )
-        if shared:
+    for chooser in (Alone, Shared):
+        failed = mean(simulate(Fleet(200, 0.5, failing=0), chooser, seed)["failed_ratio"] for seed in SEEDS)
+        report.row(what=f"simulated, one fails fast, 200 clients, {chooser.name}", failed_ratio=failed)
+        if chooser is Shared:
             report.check("share of an endpoint that fails fast (weight 0.14)", failed, "<= 0.02", failed <= 0.02)
     gain = p99["unequal", 200, True] / p99["unequal", 200, False]
     report.check("p99 with shared counts / without, unequal, 200 clients", gain, "<= 0.7", gain <= 0.7)

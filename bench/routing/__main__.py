@@ -1,6 +1,7 @@
 """`make bench-routing`: the tables and the picture in docs/, and one check per promise.
 
-BENCH_SEEDS (5) seeds a cell, BENCH_ONLY a part of a setting's name. Figures are medians over the seeds.
+BENCH_SEEDS (5) seeds a cell, from BENCH_FIRST_SEED (1) on; BENCH_ONLY a part of a setting's name, and then docs/ stays as it is.
+Figures are medians over the seeds. Runs are spread over the machine's cores.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
+from multiprocessing import Pool
 from pathlib import Path
 from statistics import median
 
@@ -25,39 +28,63 @@ from bench.routing.peers import (
     ShortestQueue,
 )
 from bench.routing.picture import picture
-from bench.routing.product import FourHeartbeats, Trimtab, WithoutHeartbeat
+from bench.routing.product import FourHeartbeats, OneHeartbeat, Trimtab, WithoutHeartbeat
 from bench.routing.run import Result, Setting, run
 from bench.routing.scale import routing_seconds
 from bench.routing.scenarios import EQUAL_FLEET, LOADS, MANY_CLIENTS, OLD_DATA, OTHERS, SINKHOLE_AT, UNEQUAL_FLEET
 
-SEEDS = range(1, 1 + int(os.environ.get("BENCH_SEEDS", "5")))
-OTHER_SEEDS = min(3, len(SEEDS))
-"""Of the mishaps, which are many."""
+FIRST = int(os.environ.get("BENCH_FIRST_SEED", "1"))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("BENCH_SEEDS", "5")))
 ONLY = os.environ.get("BENCH_ONLY", "")
 DOCS = Path(__file__).parents[2] / "docs"
 WITHOUT_PROBES: tuple[type[Chooser], ...] = (RoundRobin, MinMean, InverseLatency, A58, LeastRequest, PeakEwma)
 EVERYBODY: tuple[type[Chooser], ...] = (
-    *(Trimtab, FourHeartbeats, WithoutHeartbeat, *WITHOUT_PROBES),
+    *(Trimtab, FourHeartbeats, OneHeartbeat, WithoutHeartbeat, *WITHOUT_PROBES),
     *(Prequal, ShortestQueue, ShortestDelay),
 )
+RARER = (FourHeartbeats, OneHeartbeat)
 ORACLES = (ShortestQueue.name, ShortestDelay.name)
 FLOOR_SHARE = 0.1
 MOST_SECONDS = 0.5
 
 
+Cell = tuple[str, Setting, type[Chooser], int]
+
+
 def play(
-    settings: dict[str, Setting], seeds: int = len(SEEDS), without: tuple[type[Chooser], ...] = ()
-) -> dict[str, dict[str, list[Result]]]:
-    """Results by setting, chooser and seed."""
-    found: dict[str, dict[str, list[Result]]] = {}
-    for name, setting in settings.items():
-        if ONLY not in name:
-            continue
-        began = time.monotonic()
-        found[name] = {c.name: [run(setting, c, seed) for seed in SEEDS[:seeds]] for c in EVERYBODY if c not in without}
-        shown = ", ".join(f"{chooser} {p99(by):.2f}" for chooser, by in found[name].items())
-        print(f"{name} ({time.monotonic() - began:.0f} s): {shown}", file=sys.stderr, flush=True)
+    parts: Iterable[tuple[str, dict[str, Setting], tuple[type[Chooser], ...]]],
+) -> dict[str, dict[str, dict[str, list[Result]]]]:
+    """Results by part, setting, chooser and seed; of each part without the choosers that it leaves out."""
+    found: dict[str, dict[str, dict[str, list[Result]]]] = {}
+    cells: list[Cell] = []
+    for title, settings, without in parts:
+        found[title] = {name: {c.name: [] for c in EVERYBODY if c not in without} for name in settings if ONLY in name}
+        cells += [
+            (title + "\n" + name, settings[name], chooser, seed)
+            for name in found[title]
+            for chooser in EVERYBODY
+            if chooser not in without
+            for seed in SEEDS
+        ]
+    began = time.monotonic()
+    with Pool() as pool:
+        for done, (where, chooser, result) in enumerate(pool.imap(_play, cells), 1):
+            title, name = where.split("\n")
+            by = found[title][name]
+            by[chooser].append(result)
+            if chooser == ShortestDelay.name and len(by[chooser]) == len(SEEDS):
+                shown = ", ".join(f"{other} {p99(results):.2f}" for other, results in by.items())
+                print(
+                    f"{done}/{len(cells)}, {time.monotonic() - began:.0f} s: {name}: {shown}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return found
+
+
+def _play(cell: Cell) -> tuple[str, str, Result]:
+    where, setting, chooser, seed = cell
+    return where, chooser.name, run(setting, chooser, seed)
 
 
 def p99(results: list[Result]) -> float:
@@ -101,13 +128,15 @@ def markdown(title: str, results: dict[str, dict[str, list[Result]]]) -> list[st
 
 def main() -> int:
     report = Report("routing")
-    parts = {
-        "Unequal fleet, 20 clients, scrape every 5 s": play(UNEQUAL_FLEET),
-        "The same with 200 clients": play(MANY_CLIENTS, without=(FourHeartbeats,)),
-        "The same with a scrape every 15 s": play(OLD_DATA),
-        "Equal fleet": play(EQUAL_FLEET, without=(FourHeartbeats,)),
-        "Other fleets and mishaps, load 0.75 unless said": play(OTHERS, OTHER_SEEDS, (FourHeartbeats,)),
-    }
+    parts = play(
+        (
+            ("Unequal fleet, 20 clients, scrape every 5 s", UNEQUAL_FLEET, ()),
+            ("The same with 200 clients", MANY_CLIENTS, ()),
+            ("The same with a scrape every 15 s", OLD_DATA, RARER),
+            ("Equal fleet", EQUAL_FLEET, ()),
+            ("Other fleets and mishaps, load 0.75 unless said", OTHERS, RARER),
+        )
+    )
     unequal, many, old, equal, others = parts.values()
     for results in parts.values():
         for name, by in results.items():
@@ -133,7 +162,7 @@ def main() -> int:
         head = [
             "# Routing: measured",
             "",
-            f"Made by `make bench-routing`; medians of {len(SEEDS)} seeds, of {OTHER_SEEDS} for the last table. See routing.md.",
+            f"Made by `make bench-routing`; medians of seeds {SEEDS[0]} to {SEEDS[-1]}. See routing.md.",
             "",
         ]
         table = ["### Promises", "", "| promise | measured | target | met |", "|---|---|---|---|", *checks, ""]

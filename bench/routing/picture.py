@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 COLOURS = {
     "Trimtab": "#0a6",
     "Trimtab, 4 heartbeats/s": "#2c8",
+    "Trimtab, 1 heartbeat/s": "#8a4",
     "Trimtab, no shared counts": "#6b8",
     "Prequal (free probes)": "#36c",
     "oracle (shortest delay)": "#888",

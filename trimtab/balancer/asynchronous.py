@@ -38,7 +38,7 @@ class AsyncBalancer(BalancerBase):
         *,
         fallback: Sequence[str] = (),
         wait_seconds: float = 1.0,
-        choices: int = 5,
+        choices: int = 8,
         share_inflight: bool = True,
         last_good_seconds: float = 600.0,
         poll_seconds: float = 5.0,

@@ -25,7 +25,7 @@ import time
 from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from math import exp
+from math import exp, inf
 from statistics import median_low
 from threading import RLock
 
@@ -59,7 +59,7 @@ class Core:
     """Chooses, counts and learns. Safe to use from threads, from signal handlers and from finalizers.
 
     Args:
-        choices: d, how many endpoints are drawn; 2 to 5 is plenty.
+        choices: d, how many endpoints are drawn; more than 10 is no better.
         clock: seconds, monotonic.
         random: uniform in [0, 1).
     """
@@ -67,7 +67,7 @@ class Core:
     def __init__(
         self,
         *,
-        choices: int = 5,
+        choices: int = 8,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = _random.random,
     ) -> None:
@@ -252,7 +252,7 @@ class Core:
             self.held -= 1
             took = now - ticket.started if seconds is None else seconds
             self._observe(endpoint, took, ok, now)
-            if ok:
+            if ok and 0.0 <= took < inf:
                 work = took / (ticket.met + _FRONT)
                 if self._unit is not None:
                     work = min(work, speed.SLOWEST * self._unit * endpoint.inverse)
@@ -361,12 +361,16 @@ class Core:
 
         Old counts mislead everybody the same way; Dahlin 2000: interpret load information by its age.
         """
-        belief = exp(-max(self._shared_age, now - self._shared_at) / FADE_SECONDS)
+        belief = self._belief(max(self._shared_age, now - self._shared_at))
         members = self._table.everyone
         self._met = sum(e.others for e in members)
         fair = (1.0 - belief) * self._met
         for endpoint in members:
             endpoint.shared = belief * endpoint.others + fair * endpoint.weight
+
+    @staticmethod
+    def _belief(age_seconds: float) -> float:
+        return exp(-age_seconds / FADE_SECONDS)
 
     def _judge(self, now: float) -> None:
         """How slow each endpoint is, from what everybody saw."""
@@ -378,8 +382,10 @@ class Core:
                 (endpoint.weight, count, work) if more is None else (endpoint.weight, count + more[0], work + more[1])
             )
         self._unit = fleet = speed.unit(rows)
+        belief = self._belief(self._shared_age)
         for endpoint, (weight, count, work) in zip(self._table.serving, rows, strict=True):
-            endpoint.scale = endpoint.inverse * (1.0 if fleet is None else speed.slowness(weight, count, work, fleet))
+            slower = 1.0 if fleet is None else speed.slowness(weight, count, work, fleet, belief)
+            endpoint.scale = endpoint.inverse * slower
         self._table.tilt()
 
     def after_fork(self) -> None:

@@ -5,7 +5,7 @@ count cannot leak: there is no INCR to miss its DECR, and a client that dies is 
 carries recent failures, for an endpoint that fails fast is idle, and would look like the best choice to everybody else; and what
 was served lately, from which all clients together tell how fast each endpoint works now (see `speed`).
 
-Young counts are worth far more than old ones, so a few clients beat up to 20 times a second; the more there are, and the more endpoints they
+Young counts are worth far more than old ones, so a few clients beat up to 40 times a second; the more there are, and the more endpoints they
 name, the rarer each beats, so that Redis never has more than `BEATS_PER_SECOND` of them.
 """
 
@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from trimtab.balancer.speed import LEAST
 
-PERIOD_SECONDS = (0.05, 1.0)
+PERIOD_SECONDS = (0.025, 1.0)
 """The least and the most between two heartbeats of one client; the most also while it has nothing to do."""
 BEATS_PER_SECOND = 1000.0
 """Of all clients together, for up to `ENDPOINTS` endpoints; with more of them, in proportion fewer."""

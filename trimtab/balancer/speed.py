@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import exp, log
 
-LEAD = 1.0
+LEAD = 2.0
 """Added to the requests ahead: an idle endpoint is not infinitely better than one with a request, for places work in parallel."""
-TAU_SECONDS = 5.0
+TAU_SECONDS = 4.0
 """How long an answer counts."""
-CHANCE = 2.0
+CHANCE = 1.0
 """So many standard errors are believed by half; smaller differences hardly, larger ones nearly whole."""
 ENOUGH = 5.0
 """Fewer answers from the whole fleet say nothing."""
@@ -65,7 +65,7 @@ def unit(rows: Iterable[tuple[float, float, float]]) -> float | None:
     return whole / served if served >= ENOUGH and whole > 0.0 else None
 
 
-def slowness(weight: float, served: float, work: float, fleet: float) -> float:
+def slowness(weight: float, served: float, work: float, fleet: float, belief: float = 1.0) -> float:
     """How many times slower an endpoint works than its weight says; 1 without evidence.
 
     Args:
@@ -73,10 +73,12 @@ def slowness(weight: float, served: float, work: float, fleet: float) -> float:
         served: answers that count.
         work: their seconds per place in line, summed.
         fleet: what `unit` found.
+        belief: how young the counts are that answers met, 0 to 1. With old ones a long line that nobody knew of looks like a slow endpoint, and
+            turning from it together makes the next long line, so its square bends the result towards 1.
     """
     if served <= 0.0 or work <= 0.0:
         return 1.0
     far = log(work * weight / (served * fleet))
     surprise = far * far * served
     most = log(SLOWEST)
-    return exp(min(most, max(-most, far * surprise / (surprise + CHANCE * CHANCE))))
+    return exp(belief * belief * min(most, max(-most, far * surprise / (surprise + CHANCE * CHANCE))))

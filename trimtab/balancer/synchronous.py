@@ -34,7 +34,7 @@ class Balancer(BalancerBase):
         fallback: endpoints to use, all alike, until a ranking was read.
         wait_seconds: how long the constructor may wait for the first ranking. It never raises for want of one: `pick()` does.
         choices: how many endpoints each pick compares.
-        share_inflight: share in-flight counts with the other clients, by heartbeats: 20 a second for a few clients, rarer the more there are.
+        share_inflight: share in-flight counts with the other clients, by heartbeats: 40 a second for a few clients, rarer the more there are.
         last_good_seconds: how long the weights of a ranking are followed once no newer one comes.
         poll_seconds: how often the ranking is read besides when a change is announced.
 
@@ -49,7 +49,7 @@ class Balancer(BalancerBase):
         *,
         fallback: Sequence[str] = (),
         wait_seconds: float = 1.0,
-        choices: int = 5,
+        choices: int = 8,
         share_inflight: bool = True,
         last_good_seconds: float = 600.0,
         poll_seconds: float = 5.0,

@@ -187,8 +187,8 @@ def test_what_others_saw_served_is_all_but_what_oneself_saw():
     ("clients", "endpoints", "seconds"),
     [
         pytest.param(0, 10, 1.0, id="nobody known yet"),
-        pytest.param(1, 10, 0.05, id="one"),
-        pytest.param(50, 10, 0.05, id="as many as may beat 20 times a second"),
+        pytest.param(1, 10, 0.025, id="one"),
+        pytest.param(25, 10, 0.025, id="as many as may beat 40 times a second"),
         pytest.param(200, 10, 0.2, id="more"),
         pytest.param(200, 40, 0.4, id="with rows twice as long"),
         pytest.param(5000, 10, 1.0, id="never rarer than once a second"),
@@ -234,11 +234,11 @@ def test_a_client_without_requests_beats_once_a_second():
     session = world.session
     session.beat()
     session.beaten(reply(1, 1000, 1000))
-    assert session.next_beat_seconds() < 0.06
+    assert session.next_beat_seconds() < 0.03
     world.now += 120.0
     assert session.next_beat_seconds() >= 0.9
     world.core.take()
-    assert session.next_beat_seconds() < 0.06
+    assert session.next_beat_seconds() < 0.03
 
 
 def test_from_an_older_sum_the_older_row_is_taken_off():
