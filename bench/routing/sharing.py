@@ -21,20 +21,18 @@ _FORGOTTEN = 0.05
 
 
 class _Sum:
-    """Of one endpoint: requests in flight, and answers and work, fading."""
+    """Of one endpoint: requests in flight, and answers and work, each times exp(its time ÷ TAU), so that none has to fade by itself."""
 
-    __slots__ = ("at", "count", "waiting", "work")
+    __slots__ = ("count", "waiting", "work")
 
     def __init__(self) -> None:
         self.waiting = 0
-        self.count = self.work = self.at = 0.0
+        self.count = self.work = 0.0
 
-    def add(self, waiting: int, count: float, work: float, now: float) -> None:
-        keep = exp((self.at - now) / TAU_SECONDS)
+    def add(self, waiting: int, count: float, work: float) -> None:
         self.waiting += waiting
-        self.count = self.count * keep + count
-        self.work = self.work * keep + work
-        self.at = now
+        self.count += count
+        self.work += work
 
 
 class Sharing:
@@ -49,7 +47,7 @@ class Sharing:
         self._phases = [rng.uniform(0.0, period) for _ in cores]
         self._total = {name: _Sum() for name in names}
         self._own = [{name: _Sum() for name in names} for _ in cores]
-        self._log: deque[tuple[float, int, str, int, float, float]] = deque()
+        self._log: deque[tuple[float, int, str, int]] = deque()
         self._pending: list[list[tuple[str, int, float, float]]] = [[] for _ in cores]
         self._failures: dict[int, tuple[float, dict[str, float]]] = {}
         self._read_at = [-1.0] * len(cores)
@@ -60,7 +58,8 @@ class Sharing:
         pending = self._pending[client]
         if not pending:
             self._world.at(self._last_beat(client) + self.period, self._write, client)
-        pending.append((name, waiting, count, work))
+        grown = exp(self._world.now / TAU_SECONDS) if count else 0.0
+        pending.append((name, waiting, count * grown, work * grown))
 
     def read(self, client: int) -> None:
         """The client is about to pick: let it know what it read at its last beat."""
@@ -79,7 +78,7 @@ class Sharing:
         """What the others had in flight at that time, each recent failure counted as one request."""
         own = self._own[client]
         counts = {name: float(total.waiting - own[name].waiting) for name, total in self._total.items()}
-        for when, writer, name, waiting, _, _ in reversed(self._log):
+        for when, writer, name, waiting in reversed(self._log):
             if when <= at:
                 break
             if writer != client:
@@ -93,15 +92,11 @@ class Sharing:
 
     def _served(self, client: int) -> dict[str, tuple[float, float]]:
         """What the others saw served."""
-        now, own, served = self._world.now, self._own[client], {}
-        for name, total in self._total.items():
-            mine = own[name]
-            keep, ours = exp((total.at - now) / TAU_SECONDS), exp((mine.at - now) / TAU_SECONDS)
-            served[name] = (
-                max(0.0, total.count * keep - mine.count * ours),
-                max(0.0, total.work * keep - mine.work * ours),
-            )
-        return served
+        own, faded = self._own[client], exp(-self._world.now / TAU_SECONDS)
+        return {
+            name: (max(0.0, total.count - own[name].count) * faded, max(0.0, total.work - own[name].work) * faded)
+            for name, total in self._total.items()
+        }
 
     def _last_beat(self, client: int) -> float:
         phase = self._phases[client]
@@ -113,9 +108,9 @@ class Sharing:
             self._world.at(now + self.period, self._write, client)
             return
         for name, waiting, count, work in self._pending[client]:
-            self._total[name].add(waiting, count, work, now)
-            self._own[client][name].add(waiting, count, work, now)
-            self._log.append((now, client, name, waiting, count, work))
+            self._total[name].add(waiting, count, work)
+            self._own[client][name].add(waiting, count, work)
+            self._log.append((now, client, name, waiting))
         self._pending[client].clear()
         failures = self._cores[client].recent_failures()
         if failures:
