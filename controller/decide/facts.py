@@ -66,7 +66,7 @@ def facts_of(instance: Instance, slots: int | None, known: frozenset[Signal] = N
     for signal, sample in signals.items():
         if isinstance(sample, Fresh):
             value = sample.value
-            values[signal] = min(LARGEST, value)
+            values[signal] = min(LARGEST, value) if value > 0.0 else 0.0
         elif isinstance(sample, Stale):
             stale = True
         else:

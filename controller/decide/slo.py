@@ -125,9 +125,9 @@ def _rate(instance: Instance) -> float | None:
 
 def _weighted(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
     known = [(v, r) for v, r in pairs if v is not None]
-    rates = [r for _, r in known if r is not None]
+    rates = [min(max(r, 0.0), LARGEST) for _, r in known if r is not None]
     typical = fsum(rates) / len(rates) if rates else 1.0
-    weighted = [(min(v, LARGEST), min(max(typical if r is None else r, 0.0), LARGEST)) for v, r in known]
+    weighted = [(min(max(v, 0.0), LARGEST), min(max(typical if r is None else r, 0.0), LARGEST)) for v, r in known]
     total = fsum(r for _, r in weighted)
     return fsum(v * r for v, r in weighted) / total if total > 0.0 else None
 

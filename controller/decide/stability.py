@@ -22,6 +22,8 @@ GAIN_LEAST = 0.1
 LATENCY_ELASTICITY = 4.0
 """Of response time at utilisation 0.8, ρ ÷ (1 − ρ), for fleets that report no utilisation."""
 FULLEST = 0.95
+OLDEST_SECONDS = 1e6
+"""Twelve days: beyond it one age is as bad as another, and the bound would end at 0."""
 SWING_SMOOTHING = 0.2
 SWINGING, CALM = 0.05, 0.02
 """Share of all weight to and fro per tick that halves the gain, and that lets it recover by a tenth."""
@@ -56,7 +58,7 @@ class Loop:
 def loop(facts: Mapping[str, Facts], interval: float, window: float, gain: float, *, little: bool) -> Loop:
     """What this tick's data say of the loop; `gain` is the most that is left after earlier swings."""
     seen = facts.values()
-    ages = [f.age for f in seen if f.age is not None]
+    ages = [min(f.age, OLDEST_SECONDS) for f in seen if f.age is not None]
     age = fsum(ages) / len(ages) if ages else 0.0
     delay = age + 0.5 * window + 0.5 * interval + CLIENT_SECONDS
     horizon = age + interval + CLIENT_SECONDS

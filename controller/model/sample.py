@@ -65,9 +65,11 @@ Sample = Fresh | Stale | Absent | Invalid
 
 
 def sample_of(value: float, age_seconds: float, *, fresh_for_seconds: float) -> Sample:
-    """Judge one answered value by its finiteness and age. A negative age (clock skew) counts as zero."""
+    """Judge one answered value by its finiteness and age. A negative age (clock skew) counts as zero; one that is no number is none."""
     if not math.isfinite(value):
         return Invalid(f"not a finite number: {value}")
+    if not math.isfinite(age_seconds):
+        return Invalid(f"its age is not a finite number: {age_seconds}")
     age_seconds = max(0.0, age_seconds)
     return Fresh(value, age_seconds) if age_seconds <= fresh_for_seconds else Stale(value, age_seconds)
 

@@ -17,6 +17,9 @@ from controller.model.sample import Absent, Fresh, Invalid, Stale, describe, fre
         pytest.param(math.nan, 0.0, Invalid, id="nan"),
         pytest.param(math.inf, 0.0, Invalid, id="inf"),
         pytest.param(-math.inf, 500.0, Invalid, id="old and infinite"),
+        pytest.param(1.0, math.nan, Invalid, id="of no age"),
+        pytest.param(1.0, math.inf, Invalid, id="infinitely old"),
+        pytest.param(1.0, -math.inf, Invalid, id="from a clock that is broken"),
     ],
 )
 def test_a_value_is_judged_by_its_finiteness_and_age(value, age, kind):
