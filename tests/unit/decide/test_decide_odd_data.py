@@ -67,7 +67,7 @@ def test_one_odd_scrape_never_makes_an_instance_the_best(value, age):
     memory = Memory()
     for tick in range(3):
         _, memory = decide(ROUTED, service(10_000.0 + 15 * tick, [usual] * 3), memory)
-    strange = {signal: (value, age) for signal in usual}
+    strange = dict.fromkeys(usual, (value, age))
     plan, _ = decide(ROUTED, service(10_045.0, [strange, usual, usual]), memory)
     shares = weights(plan)
     assert shares["a"] <= max(shares["b"], shares["c"]) + 1e-9
