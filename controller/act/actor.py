@@ -15,6 +15,7 @@ from pathlib import Path
 
 import redis as redis_py
 
+from controller.act.drain import PodMarker
 from controller.act.events import CONFLICT, HELD, RESCALED, Recorder, Subject
 from controller.act.hpa import HpaWriter, Written, hpa_path
 from controller.act.output import OUTPUT, OutputWriter, system_of
@@ -30,7 +31,7 @@ from controller.model.plan import Hold, HpaRelease, HpaWrite, Plan
 from controller.policy.schema import LoadPolicy, Mode
 from controller.settings import Settings
 
-PUBLISH, HPA, EVENT = "publish", "hpa", "event"
+PUBLISH, HPA, DRAIN, EVENT = "publish", "hpa", "drain", "event"
 GRACE_SECONDS = 1.0  # for the last call of a lane to be cut and its outcome to be written down
 GRACE_SHARE = 0.1  # of the time left, if that is less: a short interval has no second to spare
 LEAST_GRACE_SECONDS = 0.1  # for lanes that find no time left to say so
@@ -86,6 +87,7 @@ class Actor:
         self._publisher = Publisher(redis)
         self._outputs = OutputWriter(settings, redis)
         self._hpas = HpaWriter(kube, installation=installation) if kube else None
+        self._pods = PodMarker(kube) if kube else None
         self._events = Recorder(kube, settings.identity) if kube else None
         self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="trimtab-act")
         self._busy: dict[str, Future[None]] = {}
@@ -99,7 +101,7 @@ class Actor:
             deadline: when this must be over.
 
         Returns:
-            One outcome or more per effect, in the order of `planned`: publish, output, hpa, event.
+            One outcome or more per effect, in the order of `planned`: publish, output, hpa, drain, event.
         """
         work: dict[str, Callable[[_Lane], None]] = {
             REDIS: lambda lane: self._publish_all(planned, lane),
@@ -162,6 +164,9 @@ class Actor:
         for policy, plan in planned:
             if _asks(HPA, policy, plan):
                 lane.run(policy.key, HPA, partial(self._scale, policy, plan, lane))
+        for policy, plan in planned:
+            if _asks(DRAIN, policy, plan):
+                lane.run(policy.key, DRAIN, partial(self._drain, policy, plan, lane))
         for policy, plan in planned:  # after all writes: an Event never costs an HPA its turn
             if _asks(EVENT, policy, plan) and self._events is not None and lane.stopped is None:
                 lane.run(policy.key, EVENT, partial(self._hold, policy, plan, lane.deadline))
@@ -181,6 +186,14 @@ class Actor:
             outcome,
             *self._tell(policy.key, Subject(write.namespace, write.name, written.uid), written, lane.deadline),
         ]
+
+    def _drain(self, policy: LoadPolicy, plan: Plan, lane: _Lane) -> list[Outcome]:
+        if self._pods is None or plan.drain is None:
+            return []
+        result, detail = self._pods.carry_out(
+            plan.drain, policy.metadata.namespace, at=plan.at, fence=lane.fence, deadline=lane.deadline
+        )
+        return [Outcome(policy.key, DRAIN, result, detail)]
 
     def _give_back(self, plan: Plan, lane: _Lane) -> list[Outcome]:
         if self._hpas is None:
@@ -239,6 +252,8 @@ def _asks(actuator: str, policy: LoadPolicy, plan: Plan) -> bool:
     """Whether the plan has an effect for this actuator, and the policy lets it act."""
     if policy.spec.mode is not Mode.ENFORCE:
         return False
+    if actuator == DRAIN:
+        return plan.drain is not None
     if actuator == PUBLISH:
         return plan.publish is not None
     if actuator == OUTPUT:
@@ -249,7 +264,13 @@ def _asks(actuator: str, policy: LoadPolicy, plan: Plan) -> bool:
 def _of(task: Task, done: Mapping[tuple[str, str], Sequence[Outcome]]) -> Iterator[Outcome]:
     """The outcomes of one policy; an effect that was asked for and has none is one that did not end in time."""
     policy, plan = task
-    for actuator, system in ((PUBLISH, REDIS), (OUTPUT, system_of(policy)), (HPA, KUBERNETES), (EVENT, "")):
+    for actuator, system in (
+        (PUBLISH, REDIS),
+        (OUTPUT, system_of(policy)),
+        (HPA, KUBERNETES),
+        (DRAIN, KUBERNETES),
+        (EVENT, ""),
+    ):
         found = done.get((policy.key, actuator))
         if found is not None:
             yield from found

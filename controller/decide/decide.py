@@ -24,6 +24,9 @@ from controller.decide import (
 )
 from controller.decide.behavior import propose as propose_behavior
 from controller.decide.budget import Grant
+from controller.decide.drain import give_back as give_drained_back
+from controller.decide.drain import honoured as honoured_drains
+from controller.decide.drain import propose as propose_drain
 from controller.decide.floors import demand as demand_floor
 from controller.decide.floors import schedule as schedule_floor
 from controller.decide.floors.floor import highest
@@ -37,7 +40,7 @@ from controller.decide.situation import Situation, situation
 from controller.decide.slo import ServiceLevel
 from controller.decide.zero import settle as settle_zero
 from controller.model.memory import LimiterMemory, Memory, UtilisationEvidence, frozen
-from controller.model.plan import Change, Hold, HpaWrite, Overload, Plan, Publish, RankedEndpoint
+from controller.model.plan import Change, Drain, Hold, HpaWrite, Overload, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Scaling, Spec
 
@@ -64,8 +67,9 @@ def decide(
         grant: what a shared budget allows it; None when it is in none.
     """
     standing = standing_weights(service, memory)
-    fleet = members(service, memory, standing)
-    ranking = routing.rank(policy, service, fleet, standing, memory)
+    serving = honoured_drains(policy, service)
+    fleet = members(serving, memory, standing)
+    ranking = routing.rank(policy, serving, fleet, standing, memory)
     level = slo.measure(policy.spec.slo, service, ranking.suspects, ranking.memories)
     spot = situation(policy, service, memory, level, grant)
     now = replace(
@@ -74,7 +78,7 @@ def decide(
 
     endpoints, unsafe = rails.ranking(ranking.endpoints)
     limit, limiter = _limit(policy, service, now, memory, level)
-    hpa, hpa_changes, hpa_holds = _hpa(policy, service, now, level, spot)
+    hpa, drain, hpa_changes, hpa_holds = _hpa(policy, service, now, level, spot)
     overload = coordinate.overload(policy, service, _lasting(spot, now, policy, service.at))
 
     plan = Plan(
@@ -88,6 +92,7 @@ def decide(
         breakdown=ranking.breakdown if endpoints else None,
         overload=overload,
         protected=coordinate.protected(policy, ranking.memories, ranking.moves, service.at),
+        drain=drain,
     )
     after = replace(
         now,
@@ -209,28 +214,39 @@ def _limit(
 
 def _hpa(
     policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel, spot: Situation
-) -> tuple[HpaWrite | None, tuple[Change, ...], tuple[Hold, ...]]:
+) -> tuple[HpaWrite | None, Drain | None, tuple[Change, ...], tuple[Hold, ...]]:
     rules = policy.spec.scaling
     if rules is None:
-        return None, (), ()
+        return None, None, (), ()
     view = service.hpa.value if isinstance(service.hpa, Known) else None
     rules = budget.within(rules, spot.grant, None if view is None else view.spec.max_replicas)
     rules, no_zero = settle_zero(rules, view)
     proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, spot))
     if isinstance(proposed, Hold):
-        return None, (), (proposed,)
+        back = give_drained_back(service)
+        return None, back.drain, back.changes, (proposed,)
     speed = propose_behavior(rules, view, proposed.pause)
     safe, holds = rails.bounds(rules, proposed, (*level.unsure, *_present(hpa_doubt(view))))
+    draining = propose_drain(
+        rules,
+        service,
+        now,
+        safe,
+        quiet=now.pressure_since is None and not level.unsure,
+        warm_up_seconds=warmup.warm_up(rules.warmUp, now.warmups).seconds,
+    )
+    safe = replace(safe, minimum=draining.minimum)
     holds = (*_present(safe.minimum.hold(), safe.maximum.hold(), no_zero, speed.hold, hpa_hold(view)), *holds)
     after = HpaSpec(rules.target.kind, rules.target.name, safe.minimum.after, safe.maximum.after, safe.targets)
     changes = (*_present(safe.minimum.change(), safe.maximum.change(), speed.change), *_target_changes(safe))
     if safe.adopt:
         changes = (Change("hpa manager", "another", "trimtab", "adopted with the bounds it has"), *changes)
     if not changes:
-        return None, (), holds
+        return None, draining.drain, draining.changes, holds
     reason = "; ".join(dict.fromkeys(c.reason for c in changes))
     metadata = policy.metadata
-    return HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send), changes, holds
+    write = HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send)
+    return write, draining.drain, (*changes, *draining.changes), holds
 
 
 def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, spot: Situation) -> Wish:

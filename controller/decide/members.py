@@ -100,7 +100,13 @@ def _appears(
 
 
 def _update(instance: Instance, before: InstanceMemory, now: float) -> InstanceMemory:
-    routable = False if instance.terminating else before.routable if instance.ready is None else instance.ready
+    routable = (
+        False
+        if instance.terminating or instance.drain
+        else before.routable
+        if instance.ready is None
+        else instance.ready
+    )
     uid = before.uid if instance.uid is None else instance.uid
     endpoint = before.endpoint if instance.endpoint is None else instance.endpoint
     same = uid == before.uid and endpoint == before.endpoint and routable == before.routable

@@ -63,10 +63,12 @@ def _state(
     m: Member, reasons: Mapping[str, str], shed: Mapping[str, str], f: Facts, service: ServiceSnapshot
 ) -> tuple[EndpointState, str]:
     if m.memory.routable is False:
+        draining = m.seen is not None and m.seen.drain is not None
         terminating = m.seen is not None and m.seen.terminating
         served = m.memory.capacity is not None or m.memory.latency is not None
-        state = EndpointState.EJECTED if terminating or served else EndpointState.WARMING
-        return state, "its pod is terminating" if terminating else "its pod is not ready"
+        state = EndpointState.EJECTED if terminating or draining or served else EndpointState.WARMING
+        unready = "draining: scale-in is to take it" if draining else "its pod is not ready"
+        return state, "its pod is terminating" if terminating else unready
     if service.metrics_problem is not None:
         return EndpointState.STALE, f"last weight kept: {service.metrics_problem}"
     if m.seen is None:

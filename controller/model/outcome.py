@@ -18,7 +18,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One effect of one policy: `actuator` is publish, output, hpa or event."""
+    """One effect of one policy: `actuator` is publish, output, hpa, drain or event."""
 
     policy: str
     actuator: str

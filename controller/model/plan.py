@@ -103,6 +103,24 @@ class HpaRelease:
     handover: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class DrainPod:
+    """One pod by name and uid, the deletion cost that it has, and the one that it had before it was drained."""
+
+    name: str
+    uid: str
+    cost: str | None = None
+    cost_before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Pods to mark as the next to go, and pods to give back."""
+
+    mark: tuple[DrainPod, ...] = ()
+    release: tuple[DrainPod, ...] = ()
+
+
 @dataclass(slots=True)
 class Change:
     """One number that changes: `limit: 40 -> 28, p95 0.9 s is over the SLO 0.5 s`. Values are None when there is none.
@@ -176,6 +194,7 @@ class Plan:
     release: HpaRelease | None = None
     overload: Overload | None = None
     protected: tuple[str, ...] = ()
+    drain: Drain | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for `-o json` and golden tests; without the breakdown, which is the journal's."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from controller.model.behavior import Sides
+from controller.model.drain import Mark
 from controller.model.sample import Absent, Sample, Signal
 
 T = TypeVar("T")
@@ -57,6 +58,9 @@ class Instance:
         ready_at: since when its pod is ready, seconds since the epoch, of a pod none of whose containers was ever started
             again. That is the end of its warm-up, unless its readiness probe failed later and passed anew, which Kubernetes
             does not tell apart: the first `ready_at` seen of a `uid` counts.
+        pod: the name of its pod; None when that is not known.
+        drain: the mark of a pod that is to go next; None when it has none.
+        deletion_cost: its annotation `controller.kubernetes.io/pod-deletion-cost`; None when it has none.
     """
 
     name: str
@@ -68,6 +72,9 @@ class Instance:
     terminating: bool = False
     created_at: float | None = None
     ready_at: float | None = None
+    pod: str | None = None
+    drain: Mark | None = None
+    deletion_cost: str | None = None
 
     def signal(self, signal: Signal) -> Sample:
         """The sample of one signal; absent when the policy does not define it."""

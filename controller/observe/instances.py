@@ -72,6 +72,9 @@ def _instance(
         terminating=pod.terminating if pod else False,
         created_at=pod.created_at if pod else None,
         ready_at=pod.ready_at if pod else None,
+        pod=pod.name if pod else None,
+        drain=pod.drain if pod else None,
+        deletion_cost=pod.deletion_cost if pod else None,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from controller.deadline import Deadline
 from controller.errors import DependencyError, NotFound, Throttled, TimedOut, Unreachable
+from controller.model import drain
+from controller.model.drain import Mark
 from controller.model.snapshot import HpaView, Known, NotAsked, Reading, ScaleView, Unknown
 from controller.observe.hpa import hpa_view, rival
 from controller.observe.promql import template_labels
@@ -46,6 +48,8 @@ class Pod:
     terminating: bool
     created_at: float | None = None
     ready_at: float | None = None
+    drain: Mark | None = None
+    deletion_cost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +207,7 @@ def _pod(item: Mapping[str, Any]) -> Pod | None:
     conditions = status.get("conditions") or ()
     ready: Mapping[str, Any] | None = next((c for c in conditions if c.get("type") == "Ready"), None)
     serves = ready is not None and ready.get("status") == "True"
+    annotations = metadata.get("annotations") or {}
     created = _instant(metadata.get("creationTimestamp"))
     started = _instant(status.get("startTime"))
     return Pod(
@@ -213,6 +218,8 @@ def _pod(item: Mapping[str, Any]) -> Pod | None:
         started_at=created if started is None else started,
         terminating=metadata.get("deletionTimestamp") is not None,
         created_at=created,
+        drain=drain.parse(annotations.get(drain.DRAINING)),
+        deletion_cost=annotations.get(drain.DELETION_COST),
         ready_at=_instant(ready.get("lastTransitionTime")) if ready and serves and not _restarted(status) else None,
     )
 

@@ -310,6 +310,14 @@ class Demand(Section):
     drain: Positive = Field(60.0, description="Time in which a backlog should be served.", validate_default=False)
 
 
+class Drain(Section):
+    """Lets scale-in take idle instances: the ones that are to go get no new requests, and a lower pod deletion cost."""
+
+    grace: Annotated[Duration, AfterValidator(at_most(3600.0))] = Field(
+        30.0, description="Longest wait for the requests that are still inside.", validate_default=False
+    )
+
+
 class Scaling(Section):
     """The HorizontalPodAutoscaler and how far it may be steered."""
 
@@ -340,6 +348,10 @@ class Scaling(Section):
     )
     behavior: GivenBehavior | None = Field(
         None, description="The HPA's own speed, as in `autoscaling/v2`; omitted: left as it is."
+    )
+    drain: Annotated[Drain | None, WithDefaults] = Field(
+        None,
+        description="Drain instances before min is lowered; needs the verb patch on pods. Omitted: none is drained.",
     )
     adopt: bool = Field(True, description="Take over the bounds of an HPA that somebody applied by hand.")
 

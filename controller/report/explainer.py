@@ -19,7 +19,7 @@ from controller.report.metrics import Metrics
 from controller.report.problems import ProblemLog, systems_down
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
-SYSTEM_OF = {"publish": "Redis", "hpa": "Kubernetes", "event": "Kubernetes"}
+SYSTEM_OF = {"publish": "Redis", "hpa": "Kubernetes", "drain": "Kubernetes", "event": "Kubernetes"}
 
 
 @dataclass(slots=True)

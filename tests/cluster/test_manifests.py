@@ -11,6 +11,7 @@ from controller.policy.store import PolicyStore
 from controller.settings import Settings
 
 ELECTION = "components: [../../components/leader-election]"
+DRAIN = "components: [../../components/drain]"
 LABELS = {"app.kubernetes.io/part-of": "trimtab", "app.kubernetes.io/component": "controller"}
 
 
@@ -45,6 +46,14 @@ def test_the_overlay(kubectl, namespace, tmp_path, more):
     told = kubectl(*DRY_RUN, "-k", str(overlay_for(tmp_path, namespace, more)))
     assert "deployment.apps/trimtab created (server dry run)" in told
     assert ("rolebinding.rbac.authorization.k8s.io/trimtab-leader-election created" in told) == bool(more)
+
+
+@pytest.mark.parametrize(
+    ("more", "verbs"), [("", {"list"}), (DRAIN, {"list", "patch"})], ids=["overlay", "overlay with drain"]
+)
+def test_the_right_to_mark_pods_comes_with_its_component_only(rendered, more, verbs):
+    rules = [rule for (kind, _), thing in rendered(more).items() if kind == "Role" for rule in thing["rules"]]
+    assert {verb for rule in rules if "pods" in rule["resources"] for verb in rule["verbs"]} == verbs
 
 
 def test_a_field_that_does_not_exist_would_be_told(kubectl, rendered):

@@ -19,6 +19,7 @@ PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaS
 ROLES = {
     "trimtab": ROOT / "manifests" / "base" / "role.yaml",
     "trimtab-leader-election": ROOT / "manifests" / "components" / "leader-election" / "role.yaml",
+    "trimtab-drain": ROOT / "manifests" / "components" / "drain" / "role.yaml",
 }
 
 
@@ -50,14 +51,17 @@ def without(rules, group, resource, verb):
     return kept
 
 
+COMPONENTS = "components: [../../components/leader-election, ../../components/drain]"
+
+
 class Governed:
-    """A namespace with the single-namespace overlay and the leader-election component, and workloads of each kind."""
+    """A namespace with the single-namespace overlay and both components, and workloads of each kind."""
 
     def __init__(self, world, folder):
         self.world = world
         self.api = world.api
         self.roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{world.namespace}/roles"
-        overlay = overlay_for(folder / "tree", world.namespace, "components: [../../components/leader-election]")
+        overlay = overlay_for(folder / "tree", world.namespace, COMPONENTS)
         world.cluster.kubectl("apply", "-k", str(overlay))
         self.kubeconfig = world.cluster.kubeconfig_for(world.namespace, "trimtab")
         self.account = world.cluster.api_for(world.namespace, "trimtab")
@@ -93,7 +97,10 @@ class Governed:
         self.api.put(f"{self.roles}/{role}", {**live, "rules": rules})
 
     def reset(self):
-        """No HPA, and no Lease: all is to be made anew."""
+        """No HPA, and no Lease: all is to be made anew. And a pod that an earlier run drained, to be given back."""
+        pod = self.api.get(self.world.paths.pods, labelSelector="app=web")["items"][0]["metadata"]["name"]
+        mark = {"metadata": {"annotations": {"trimtab/draining": '{"since": 1, "cost": null}'}}}
+        self.api.merge(f"{self.world.paths.pods}/{pod}", mark)
         lease = f"{self.world.paths.leases}/trimtab-controller"
         for path in (*(f"{self.world.paths.hpas}/{name}" for name in KINDS), lease):
             try:

@@ -4,6 +4,7 @@ import pytest
 
 from controller.deadline import Deadline
 from controller.errors import Denied, NotFound, Unreachable
+from controller.model.drain import Mark
 from controller.model.snapshot import Known, NotAsked, ResourceTarget, ScaleView, Unknown
 from controller.observe.kubernetes import read_kubernetes
 
@@ -218,6 +219,15 @@ def test_how_long_a_pod_took_to_warm_up(policy, status, ready_at):
     item = {"metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status}
     (pod,) = read(made, answers={PODS: {"items": [item]}})[1][made.key].pods.value
     assert (pod.created_at, pod.ready_at) == (1767225600.0, ready_at)
+
+
+def test_what_is_written_on_a_pod_that_is_drained(policy):
+    made = policy(scaling=SCALING)
+    notes = {"trimtab/draining": '{"since":12.5,"cost":"7"}', "controller.kubernetes.io/pod-deletion-cost": "-1000"}
+    items = [{"metadata": {"name": "a", "annotations": notes}}, {"metadata": {"name": "b"}}]
+    a, b = read(made, answers={PODS: {"items": items}})[1][made.key].pods.value
+    assert (a.drain, a.deletion_cost) == (Mark(12.5, "7"), "-1000")
+    assert (b.drain, b.deletion_cost) == (None, None)
 
 
 def test_calls_are_shared_by_policies(policy):
