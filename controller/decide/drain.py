@@ -132,12 +132,19 @@ def pick(
         for i in free
         if i.name != preferred
         and memory.moves.get(i.name, 0.0) <= ROSE
-        and (i.ready_at is None or service.at - i.ready_at >= warm_up_seconds)
+        and service.at - _serves_since(i, memory) >= warm_up_seconds
     ]
     known = [m.capacity for i in pods if (m := memory.instances.get(i.name)) and m.capacity]
     usual = median(known) if known else 1.0
     settled.sort(key=lambda i: (_capacity(i, memory.instances, usual), _in_flight(i), -(i.created_at or 0.0), i.name))
     return tuple(settled[:most])
+
+
+def _serves_since(instance: Instance, memory: Memory) -> float:
+    """When it last began to serve; long ago when nobody has seen that."""
+    known = memory.instances.get(instance.name)
+    seen = (instance.ready_at, None if known is None else known.serving_since)
+    return max((at for at in seen if at is not None), default=float("-inf"))
 
 
 def _marked(service: ServiceSnapshot) -> list[tuple[Instance, Mark]]:

@@ -9,6 +9,8 @@ import time
 import pytest
 from twin import PLAIN, STEERED, Counted, Twin, killed, never_fewer_than_the_plain_one
 
+from controller.deadline import Deadline
+
 STEPS = {"replicas": 2, "every": "1s", "lowerEvery": "2s"}
 
 
@@ -44,6 +46,44 @@ def test_a_spike_and_its_decay(twin):
         steered, plain = compared(history)
     assert killed(steered) <= max(n for _, n in steered) - 2, "it went down once, and not to and fro"
     assert killed(plain) >= 6
+
+
+def test_a_daemon_that_dies_on_the_way_up_and_one_that_goes_on(twin):
+    world = twin.world
+    with Counted(world) as history:
+        with world.daemon() as daemon:
+            twin.run(daemon, 1.0, lambda: "trimtab/policy" in world.hpa()["metadata"].get("annotations", {}))
+            twin.run(daemon, 5.0, lambda: world.bounds()[0] >= 4)
+        stood = world.bounds()
+        with world.daemon() as daemon:
+            twin.run(daemon, 5.0, lambda: min(twin.runs()) >= 7)
+            for _ in range(10):
+                twin.run(daemon, 5.0, lambda: True)
+        steered, _ = compared(history)
+        bounds = history.bounds()
+    after = bounds[bounds.index(stood) :]
+    assert all(low >= stood[0] and high >= stood[1] for low, high in after), bounds
+    assert killed(steered) == 0
+
+
+def test_a_policy_that_goes_while_its_pods_are_needed(twin):
+    world = twin.world
+    (world.policies / "other.yaml").write_text((world.policies / "web.yaml").read_text().replace("web", "other"))
+    with world.daemon() as daemon, Counted(world) as history:
+        restorer = daemon.app.restorer
+        restorer.settle_seconds = restorer.retry_seconds = 0.0
+        twin.run(daemon, 6.0, lambda: min(twin.runs()) >= 8)
+        (world.policies / "web.yaml").unlink()
+        restorer.changed(daemon.app.store.refresh().policies)
+
+        def let_go():
+            restorer.tick(daemon.app.loop.leader.fence(), Deadline.after(5.0))
+            return "trimtab/policy" not in world.hpa()["metadata"]["annotations"]
+
+        twin.run(daemon, 6.0, let_go)
+        assert world.bounds() == (2, 10)
+        steered, _ = compared(history)
+    assert killed(steered) == 0, "the load is as before: the HPA alone keeps what it needs"
 
 
 def local(seconds):

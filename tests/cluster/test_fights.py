@@ -1,7 +1,5 @@
 """Somebody puts the HPA back again and again: seen, named, not fought; and what is not ours to write stays theirs."""
 
-import json
-
 import pytest
 from acceptance_world import done, outcome_of
 from support.objects import hpa
@@ -98,13 +96,3 @@ def test_min_zero_where_the_server_takes_none_is_said_and_the_rest_goes_on(steer
     world.backlog(9)
     daemon.tick_until(done("hpa"))
     assert world.bounds()[0] > 1
-
-
-def test_a_switched_off_workload_with_a_minimum_is_its_owners_word(steered, daemon):
-    world = steered
-    daemon.tick()
-    world.kubectl("scale", "deployment", "web", "--replicas=0")
-    daemon.tick_until(lambda r: "switched off by its owner" in json.dumps([h.reason for h in r.plans[0].holds]))
-    world.backlog(9)
-    assert not any(outcome_of(daemon.tick(), "hpa") for _ in range(5))
-    assert world.replicas() == 0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from acceptance_world import holds, outcome_of
-from support.objects import hpa
+from support.objects import deployment, hpa
 
 DOWN = {
     "stabilizationWindowSeconds": 3,
@@ -83,6 +83,37 @@ def test_what_others_write_beside_us_stays(steered, daemon):
     assert live["spec"]["behavior"]["scaleDown"] == DOWN
     assert [metric["type"] for metric in live["spec"]["metrics"]] == ["Resource", "Resource", "External"]
     assert live["spec"]["metrics"][2]["external"] == external
+
+
+def test_an_hpa_that_is_blind_is_not_lowered_and_it_is_said(steered, daemon):
+    steered.backlog(9)
+    daemon.tick_until(lambda _: steered.bounds()[0] == 4)
+    steered.cluster.metrics.clear(steered.namespace)
+    daemon.tick_until(lambda r: "cannot read its metrics: FailedGet" in holds(r), 30)
+    steered.backlog(0)
+    stood = steered.bounds()
+    daemon.tick_until(lambda r: "no decrease on doubtful data: the HPA itself cannot read its metrics" in holds(r))
+    for _ in range(8):
+        daemon.tick()
+    assert steered.bounds() == stood
+    assert any("cannot read its metrics" in note for reason, note in steered.events() if reason == "TrimtabHeld")
+    steered.cluster.metrics.set(steered.namespace, "*", 0.3, 2**20)
+    daemon.tick_until(lambda _: steered.bounds()[0] == 2, 30)
+
+
+def test_hpas_of_two_workloads_with_the_same_labels_are_left_alone(steered, daemon):
+    daemon.tick()
+    double = deployment("double", 1)
+    double["spec"]["selector"] = {"matchLabels": {"app": "web"}}
+    double["spec"]["template"]["metadata"] = {"labels": {"app": "web"}}
+    steered.api.post(steered.paths.deployments, double)
+    steered.kubectl("create", body=hpa("double"))
+    steered.backlog(9)
+    daemon.tick_until(lambda r: "another HPA selects the same pods, so neither scales" in holds(r), 30)
+    stood = steered.bounds()
+    for _ in range(4):
+        assert not outcome_of(daemon.tick(), "hpa")
+    assert steered.bounds() == stood
 
 
 def test_two_hpas_on_the_same_pods_are_both_left_alone_and_it_is_said(steered, daemon):

@@ -211,6 +211,7 @@ def instant(seconds):
     ("word", "message", "moves"),
     [
         ("true", "paused by trimtab/paused: true", (False, False)),
+        ("all", "paused by trimtab/paused: all", (False, False)),
         ("in", "paused by trimtab/paused: in", (True, False)),
         ("out", "paused by trimtab/paused: out", (False, True)),
         ("in an hour", "paused until", (False, False)),
@@ -266,8 +267,7 @@ def test_a_workload_switched_off_by_hand_stays_off(steered, daemon):
 
 def test_nothing_is_written_while_nothing_changes(steered, daemon, monkeypatch):
     daemon.tick()
-    conditions = eventually(lambda: steered.hpa().get("status", {}).get("conditions"))
-    assert conditions
+    assert eventually(lambda: steered.hpa().get("status", {}).get("conditions"))
     eventually(
         lambda: (
             {c["type"]: c["reason"] for c in steered.hpa()["status"]["conditions"]}.get("ScalingActive")

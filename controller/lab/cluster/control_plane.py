@@ -58,11 +58,12 @@ class Cluster:
         has_controllers: False with the binaries of envtest alone: no pods, no HPA then.
     """
 
-    def __init__(self, folder: Path, binaries: Binaries, hooks: Hooks) -> None:
+    def __init__(self, folder: Path, binaries: Binaries, hooks: Hooks, feature_gates: str = "") -> None:
         self.folder = folder.resolve()
         self.has_controllers = binaries.has_controllers
         self.metrics = PodNumbers()
         self._binaries = binaries
+        self._feature_gates = feature_gates
         self._run = self.folder / "run"
         self._pki = self._run / "pki"
         self.ca_file = self._pki / "ca.crt"
@@ -90,8 +91,12 @@ class Cluster:
         hooks: Hooks | None = None,
         hpa_sync_seconds: float = 1.0,
         hpa_downscale_stabilization_seconds: float = 5.0,
+        feature_gates: str = "",
     ) -> Cluster:
         """Start everything and return when it serves. `folder` must not hold another cluster.
+
+        Args:
+            feature_gates: of the API server and the controllers, such as `HPAScaleToZero=true`.
 
         Raises:
             StartError: no binaries (the message says what to do), or a process failed (its last log lines).
@@ -100,7 +105,7 @@ class Cluster:
         if isinstance(found, str):
             raise StartError(found)
         for left in reversed(range(_TRIES)):
-            cluster = cls(folder, found, hooks or Hooks())
+            cluster = cls(folder, found, hooks or Hooks(), feature_gates)
             try:
                 cluster._start(hpa_sync_seconds, hpa_downscale_stabilization_seconds)
             except StartError as error:
@@ -277,6 +282,7 @@ class Cluster:
             "--requestheader-username-headers=X-Remote-User",
             f"--proxy-client-cert-file={pki / 'front-proxy.crt'}",
             f"--proxy-client-key-file={pki / 'front-proxy.key'}",
+            f"--feature-gates={self._feature_gates}",
         ]
 
     def _controllers_argv(self, hpa_sync_seconds: float, hpa_downscale_stabilization_seconds: float) -> list[str]:
@@ -294,4 +300,5 @@ class Cluster:
             "--horizontal-pod-autoscaler-initial-readiness-delay=1s",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
+            f"--feature-gates={self._feature_gates}",
         ]

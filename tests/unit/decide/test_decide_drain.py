@@ -120,6 +120,12 @@ def memories(**capacity):
         pytest.param(
             {n: pod(n, created_at=900.0, ready_at=950.0) for n in "bd"}, {}, {"a", "c"}, id="never who just warmed up"
         ),
+        pytest.param(
+            {"a": pod("a", ready_at=None)},
+            {"instances": frozen({"a": InstanceMemory(uid="uid-a", serving_since=NOW - 50, routable=True)})},
+            {"b", "c"},
+            id="nor who came back from a crash",
+        ),
         pytest.param({}, {"moves": frozen({"a": 0.3})}, {"b", "c"}, id="never who was just preferred"),
         pytest.param(
             {"a": pod("a", ready=False), "b": pod("b", terminating=True)}, {}, {"c"}, id="unready go by themselves"
