@@ -36,7 +36,8 @@ GRACE_SECONDS = 1.0  # for the last call of a lane to be cut and its outcome to 
 GRACE_SHARE = 0.1  # of the time left, if that is less: a short interval has no second to spare
 LEAST_GRACE_SECONDS = 0.1  # for lanes that find no time left to say so
 _DOWN = (Unreachable, TimedOut, Throttled)
-_NOT_OF_THE_HPA = ("weight", "limit")
+_OF_THE_HPA = ("hpa", "minReplicas", "maxReplicas", "cpu target", "memory target", "everything")
+"""Holds that an Event on the HPA tells of: those of routing and the limit are no business of its readers."""
 
 Task = tuple[LoadPolicy, Plan]
 
@@ -245,7 +246,7 @@ class Actor:
 
 
 def _holds(plan: Plan) -> list[Hold]:
-    return [hold for hold in plan.holds if not hold.field.startswith(_NOT_OF_THE_HPA)]
+    return [hold for hold in plan.holds if hold.field.startswith(_OF_THE_HPA)]
 
 
 def _asks(actuator: str, policy: LoadPolicy, plan: Plan) -> bool:
