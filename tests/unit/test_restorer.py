@@ -1,10 +1,13 @@
 """When a policy counts as gone, and when the API server is asked at all."""
 
+import json
+
 import pytest
 
 from controller.deadline import Deadline
 from controller.errors import Denied, Unreachable
 from controller.policy.schema import LoadPolicy
+from controller.policy.store import PolicyStore
 from controller.restorer import Restorer
 
 EVERYWHERE = "/apis/autoscaling/v2/horizontalpodautoscalers"
@@ -174,3 +177,62 @@ def test_who_does_not_lead_touches_nothing_and_looks_again_once_it_leads():
     assert bench.run(200, fence=None) == []
     assert bench.kube.asked == []
     assert bench.run(100) == ["models/gone"]
+
+
+class Mount:
+    """A ConfigMap's mount: `..data` points at the folder of one version, and is swapped as a whole."""
+
+    def __init__(self, root):
+        self.root, self.count = root, 0
+
+    def swap(self, *policies, junk=None):
+        self.count += 1
+        version = self.root / f"..version_{self.count}"
+        version.mkdir()
+        for one in policies:
+            (version / f"{one.metadata.name}.yaml").write_text(json.dumps(as_written(one)))
+        if junk is not None:
+            (version / "junk.yaml").write_text(junk)
+        (self.root / "..new").symlink_to(version.name)
+        (self.root / "..new").rename(self.root / "..data")
+
+
+def as_written(one):
+    written = {"instances": {"selector": {"app": one.metadata.name}}, "signals": {"preset": "fastapi"}}
+    scaling = {"hpa": one.spec.scaling.hpa, "target": {"name": one.metadata.name}} if one.spec.scaling else None
+    return {
+        "apiVersion": "trimtab/v1",
+        "kind": "LoadPolicy",
+        "metadata": {"name": one.metadata.name, "namespace": "models"},
+        "spec": {**written, **({"scaling": scaling} if scaling else {})},
+    }
+
+
+def reloads(bench, store):
+    """What the daemon does at each turn; whether the set was good."""
+    state = store.refresh()
+    if state.changed and not state.faults:
+        bench.restorer.changed(state.policies)
+    return not state.faults
+
+
+def test_only_a_good_set_without_the_policy_takes_it_away(tmp_path):
+    mount, bench = Mount(tmp_path), Bench(live(installation=""), installation="")
+    mount.swap(policy(), OTHER)
+    store = PolicyStore(tmp_path)
+    assert reloads(bench, store)
+    for break_it in (
+        mount.swap,
+        lambda: mount.swap(OTHER, junk="kind: nonsense"),
+        (tmp_path / "..data").unlink,
+    ):
+        break_it()
+        assert not reloads(bench, store)
+        assert bench.run(300) == []
+    mount.swap(policy(), OTHER)
+    assert reloads(bench, store)
+    assert bench.run(300) == []
+    mount.swap(OTHER)
+    assert reloads(bench, store)
+    assert bench.run(30) == []
+    assert bench.run(60) == ["models/web"]

@@ -289,3 +289,50 @@ def test_whether_the_behavior_stands(behavior, fields, expected):
     )
     wanted = manifest.body(replace(make_write(), behavior=parse(ROUGH)), POLICY, live)
     assert manifest.is_so(live, wanted) is expected
+
+
+OURS = {"manager": "trimtab", "operation": "Apply", "fieldsV1": {"f:spec": {"f:minReplicas": {}}}}
+THEIRS = {"manager": "kubectl-client-side-apply", "operation": "Update", "fieldsV1": {"f:spec": {"f:maxReplicas": {}}}}
+MARKS = {
+    "trimtab/policy": POLICY,
+    "trimtab/original": "{}",
+    "trimtab/installation": "here",
+    "example.com/team": "vision",
+}
+
+
+def removed(operations):
+    return {o["path"].rpartition("/")[2].replace("~1", "/") for o in operations if o["op"] == "remove"}
+
+
+@pytest.mark.parametrize(
+    ("managers", "left"),
+    [([OURS, THEIRS], [THEIRS]), ([OURS], [{}])],
+    ids=["shared", "ours alone: an empty entry resets it"],
+)
+def test_letting_go_takes_our_marks_and_our_entry_and_nothing_else(managers, left):
+    live = make_live(metadata__annotations=MARKS, metadata__managedFields=managers)
+    operations = manifest.release(live, handover=False)
+    assert operations[0] == {"op": "test", "path": "/metadata/resourceVersion", "value": "41"}
+    assert removed(operations) == set(MARKS) - {"example.com/team"}
+    assert operations[-1] == {"op": "replace", "path": "/metadata/managedFields", "value": left}
+    assert all(o["path"].startswith("/metadata/") for o in operations)
+
+
+def test_what_we_created_loses_its_label_too():
+    label = {"app.kubernetes.io/managed-by": "trimtab"}
+    live = make_live(metadata__annotations=MARKS, metadata__labels=label, metadata__managedFields=[OURS])
+    assert "app.kubernetes.io/managed-by" in removed(manifest.release(live, handover=False))
+
+
+def test_handed_over_it_keeps_what_it_was_found_with():
+    live = make_live(metadata__annotations=MARKS, metadata__managedFields=[OURS])
+    operations = manifest.release(live, handover=True)
+    assert removed(operations) == {"trimtab/policy"}
+    assert len(operations) == 2
+
+
+def test_the_installation_is_written_when_it_is_known():
+    annotations = manifest.body(make_write(), POLICY, make_live(), "trimtab-system")["metadata"]["annotations"]
+    assert annotations["trimtab/installation"] == "trimtab-system"
+    assert "trimtab/installation" not in manifest.body(make_write(), POLICY, make_live())["metadata"]["annotations"]
