@@ -1,4 +1,4 @@
-"""What the daemon costs while nothing happens: 10 policies of 10 instances at a 15 s interval.
+"""What the daemon costs while nothing happens: 10 policies of 10 instances at a 15 s interval; BENCH_ADAPTIVE=1 adds the inner loop.
 
 Everything around it is real: Prometheus scraping 100 targets, Redis, and a control plane with 10 Deployments of 10 pods
 and the HPAs that the daemon makes. Only the daemon's own processor time and memory are counted, from /proc.
@@ -27,9 +27,12 @@ from controller.lab.ports import free_port
 from controller.lab.process import Process, http_ready, wait_until
 from controller.lab.prometheus import PrometheusServer, Target
 from controller.lab.redis import RedisServer
+from trimtab import RequestQueue
 
 POLICIES, INSTANCES = 10, 10
 INTERVAL_SECONDS = 15
+ADAPTIVE = os.environ.get("BENCH_ADAPTIVE", "0") == "1"
+"""With the limit's inner loop, which turns every second, over queues that have been used."""
 MEASURED_SECONDS = float(os.environ.get("BENCH_SECONDS", "120"))
 MEMORY_LIMIT_MB, CPU_LIMIT_PERCENT = 150.0, 2.0
 NAMESPACE = "models"
@@ -46,7 +49,7 @@ spec:
     preset: fastapi
     cpu: {{query: "max by ($by) (model_slots_busy_ratio{{$selector}})"}}
   routing:
-  concurrency: {{queue: queue-{n}}}
+  concurrency: {{queue: queue-{n}, adaptive: {adaptive}}}
   scaling:
     hpa: service-{n}
     target: {{kind: Deployment, name: service-{n}}}
@@ -143,7 +146,9 @@ def main() -> int:
         policies = folder / "policies"
         policies.mkdir()
         for n in range(POLICIES):
-            (policies / f"{n}.yaml").write_text(POLICY.format(n=n, interval=INTERVAL_SECONDS))
+            (policies / f"{n}.yaml").write_text(
+                POLICY.format(n=n, interval=INTERVAL_SECONDS, adaptive=str(ADAPTIVE).lower())
+            )
         plane, kind = plane_for(folder / "plane")
         stack.callback(plane.stop)
         api = plane.api()
@@ -165,6 +170,10 @@ def main() -> int:
         # A daemon that starts before the first scrape says, rightly, that the preset has no series.
         wait_until(lambda: scraped(prometheus.url) == POLICIES * INSTANCES, 60, "every target's first scrape")
         redis = stack.enter_context(RedisServer.start(folder / "redis"))
+        for n in range(POLICIES if ADAPTIVE else 0):
+            with RequestQueue(f"{NAMESPACE}/service-{n}", name=f"queue-{n}", redis=redis.url) as queue:
+                queue.enqueue(b"")
+                queue.complete(queue.take()[0])
         listen = free_port()
         url = f"http://127.0.0.1:{listen}/metrics"
         daemon = stack.enter_context(
@@ -192,7 +201,7 @@ def main() -> int:
         log = [json.loads(line) for line in (folder / "daemon.log").read_text().splitlines() if line.startswith("{")]
         late = [line for line in log if line["event"] in ("tick missed", "problem", "bug")]
         report.row(
-            kubernetes=kind, policies=POLICIES, instances=POLICIES * INSTANCES, seconds=round(elapsed), ticks=done,
+            kubernetes=kind, inner_loop="on" if ADAPTIVE else "off", policies=POLICIES, instances=POLICIES * INSTANCES, seconds=round(elapsed), ticks=done,
             cpu_percent=round(percent, 2), ms_cpu_per_tick=round(10 * percent * elapsed / max(done, 1.0), 1),
             memory_mb=round(memory["now"], 1), peak_mb=round(memory["peak"], 1), hpa_writes=requests,
         )  # fmt: skip

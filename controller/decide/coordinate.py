@@ -15,8 +15,9 @@ limit is not cut on a hint, for that would take away the processor load which th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import fsum
+from math import ceil, fsum
 
+from controller.decide.concurrency import default
 from controller.model.memory import InstanceMemory, Memory
 from controller.model.plan import Overload
 from controller.model.sample import Signal, fresh_value
@@ -27,6 +28,10 @@ STARVED = 0.9
 """Share of the HPA's CPU target below which the limit may not be cut while requests wait."""
 PREFERRED = 0.1
 """Relative rise of a weight at the last publish from which its instance was just preferred."""
+OVER_TARGET = 1.15
+"""Of its CPU target from which an HPA scales out: its tolerance is 10 %."""
+MOST_OVERCOMMITTED = 4
+"""Instances' worth of requests that one instance may be given while nobody sets the limit."""
 LONGEST_RETRY_SECONDS = 600.0
 """No promise reaches further."""
 
@@ -57,6 +62,23 @@ def still_out(policy: LoadPolicy, memory: Memory, at: float) -> str | None:
         return f"{shed[0]} is still shed"
     warm = protected(policy, memory.instances, {}, at)
     return f"{warm[0]} has just warmed up" if warm else None
+
+
+def fallback(policy: LoadPolicy, service: ServiceSnapshot, ready: int) -> int | None:
+    """The limit for the day on which nobody sets one: what the queue goes back to. None when there is nothing to go by.
+
+    `perInstance` × instances, and of those as many as keep the processors over the HPA's target until it has its
+    maxReplicas: an HPA whose CPU a dead controller's limit caps would stand still under any load. At most four times the ready ones.
+    """
+    rules, scaling = policy.spec.concurrency, policy.spec.scaling
+    if rules is None or ready <= 0:
+        return None
+    view = service.hpa.value if isinstance(service.hpa, Known) else None
+    instances = ready
+    if scaling is not None and scaling.cpu is not None and view is not None:
+        wanted = ceil(OVER_TARGET * scaling.cpu.target / 100.0 * view.spec.max_replicas)
+        instances = max(ready, min(wanted, MOST_OVERCOMMITTED * ready))
+    return default(rules, instances)
 
 
 def starves(policy: LoadPolicy, service: ServiceSnapshot) -> str | None:

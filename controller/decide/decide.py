@@ -307,7 +307,7 @@ def _publish(
         valid_for,
         limit_carried=rules is not None and rules.adaptive and concurrency.carried(service, memory) is not None,
         # Of a fleet that is gone nothing is left as a default: the one that stands is of when it served.
-        default_limit=concurrency.default(rules, ready) if rules is not None and ready else None,
+        default_limit=coordinate.fallback(policy, service, ready or 0),
         queue=None if rules is None else rules.queue,
         overload=overload,
     )

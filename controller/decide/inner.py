@@ -53,8 +53,9 @@ def outlook(policy: LoadPolicy, service: ServiceSnapshot, at: float) -> Outlook:
     serving = [i for i in service.instances if i.ready is not False and not i.terminating]
     # The queue is read anew by the inner loop: whether the outer loop could does not matter here.
     doubts = [d for d in measure(policy.spec.slo, service).doubts if not d.startswith("queue: ")]
-    starved = coordinate.starves(policy, service) or ""
-    return Outlook(at, count_ready(service), fullest_memory(serving), "; ".join(doubts), starved)
+    ready, starved = count_ready(service), coordinate.starves(policy, service) or ""
+    default = coordinate.fallback(policy, service, ready or 0)
+    return Outlook(at, ready, fullest_memory(serving), "; ".join(doubts), starved, default)
 
 
 def decide_limit(policy: LoadPolicy, view: LimitView, said: Outlook | None, memory: InnerMemory, at: float) -> Decision:
@@ -106,7 +107,7 @@ def decide_limit(policy: LoadPolicy, view: LimitView, said: Outlook | None, memo
         queue=concurrency.queue,
         before=standing,
         after=proposed.after,
-        default=round(limits.default(ready)) if ready else None,
+        default=said.default,
         valid_for_seconds=VALID_FOR_SECONDS if policy.spec.routing is None else policy.spec.routing.validFor,
         why=proposed.held or proposed.reason,
     )

@@ -51,6 +51,7 @@ class Outlook:
         ready: instances that serve; None when not known.
         memory: the fullest instance's memory, ratio of its limit.
         doubt: why the view was not whole, in words; empty when it was.
+        default: what the queue is to go back to when the limit has expired; None when not known.
         starved: why the limit must not be cut below the knee, in words; empty when it may.
     """
 
@@ -59,6 +60,7 @@ class Outlook:
     memory: float | None = None
     doubt: str = ""
     starved: str = ""
+    default: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

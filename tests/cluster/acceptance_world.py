@@ -58,7 +58,7 @@ class Exporter:
         self._thread.start()
 
     def set(self, namespace, level):
-        """The (response time, utilisation) of all pods of a namespace; None for no series."""
+        """The (response time, utilisation) of all pods of a namespace, and their requests/s if not 10; None for no series."""
         self._levels[namespace] = level
 
     def text(self):
@@ -73,7 +73,7 @@ class Exporter:
                     f"up{{{labels}}} 1",  # what Prometheus writes itself when it scrapes pods one by one
                     f"model_latency_seconds{{{labels}}} {level[0]}",
                     f"model_utilisation_ratio{{{labels}}} {level[1]}",
-                    f"model_requests_per_second{{{labels}}} 10",
+                    f"model_requests_per_second{{{labels}}} {level[2] if len(level) > 2 else 10}",
                 ]
         return "\n".join(lines) + "\n"
 
@@ -128,8 +128,8 @@ class World:
         exporter.set(namespace, CALM)
         cluster.metrics.set(namespace, "*", 0.7, 0.5 * 2**30)
 
-    def policy(self, name="web", kind="Deployment", least=(2, 6), most=(10, 20), **scaling):
-        """Write a policy; bounds as (floor, ceiling)."""
+    def policy(self, name="web", kind="Deployment", least=(2, 6), most=(10, 20), sections=None, **scaling):
+        """Write a policy; bounds as (floor, ceiling). `sections` replaces others than scaling."""
         section = {
             "hpa": name,
             "target": {"kind": kind, "name": name},
@@ -145,6 +145,7 @@ class World:
             "routing": {},
             "concurrency": {"queue": f"{name}_jobs"},
             "scaling": section,
+            **(sections or {}),
         }
         document = {
             "apiVersion": "trimtab/v1",

@@ -151,3 +151,21 @@ def test_overload_is_planned_and_published_only_once_demand_has_lasted():
     assert "overloaded (" in plan.sentence()
     plan, _ = decide(WHOLE, snapshot(FOUR, at=AT + 30, **{**world, "queue": queue()}), memory)
     assert plan.overload is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "fields", "ready", "expected"),
+    [
+        pytest.param(WITHOUT_SCALING, {}, 4, 20, id="what the ready ones hold"),
+        pytest.param(
+            WHOLE, {"hpa": hpa(2, 10), "scale": scale(4)}, 4, 45, id="so many that the HPA goes on to its max"
+        ),
+        pytest.param(WHOLE, {"hpa": hpa(2, 100), "scale": scale(4)}, 4, 80, id="at most four times the ready ones"),
+        pytest.param(WHOLE, {"hpa": hpa(2, 4), "scale": scale(4)}, 4, 20, id="all of them run already"),
+        pytest.param(WHOLE, {"hpa": Unknown("refused")}, 4, 20, id="the HPA is not known"),
+        pytest.param(WHOLE, {"hpa": hpa(2, 10)}, 0, None, id="nobody is ready: what stands is of when they were"),
+        pytest.param(policy(routing={}), {}, 4, None, id="no limit"),
+    ],
+)
+def test_the_limit_for_the_day_on_which_nobody_sets_one(rules, fields, ready, expected):
+    assert coordinate.fallback(rules, snapshot(FOUR, **fields), ready) == expected

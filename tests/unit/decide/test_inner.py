@@ -1,67 +1,17 @@
 """The inner loop's decision: periods cut from exact counts, and what it does when the outer loop is silent or in doubt."""
 
 from dataclasses import replace
-from math import ceil, log2
 
 import pytest
-from decide_world import instance, policy, queue, snapshot
+from decide_world import instance, queue, snapshot
+from inner_world import POLICY, Queue
 
 from controller.decide.inner import decide_limit, outlook
 from controller.decide.limiter.period import ENOUGH, between, quantile
 from controller.model.inner import InnerMemory, LimitView, Outlook, QueueCount
 from controller.model.sample import Absent, Signal
 
-POLICY = policy(concurrency={"adaptive": True, "max": 400}, slo={"latency": "1s"}, interval="5s")
 PATIENCE = 2 * (60 + 5)
-
-
-class Queue:
-    """A queue in front of a fleet with a sharp knee; `turn` lets one second pass and decides."""
-
-    def __init__(self, limit=20, knee=60.0, base=0.1, ready=4):
-        self.limit, self.knee, self.base, self.ready = limit, knee, base, ready
-        self.now, self.completions, self.slots, self.service = 1000.0, 0, 0.0, {}
-        self.memory, self.doubt, self.mem, self.silent_since, self.demand = InnerMemory(), "", None, None, 1e9
-        self.why = ""
-
-    def count(self):
-        return QueueCount(
-            self.now, round(self.completions), self.slots, dict(self.service), round(self.in_flight), 1000
-        )
-
-    @property
-    def in_flight(self):
-        return min(self.limit, self.demand)
-
-    def turn(self, seconds=1.0):
-        throughput = min(self.in_flight, self.knee) / self.base
-        response = self.in_flight / throughput if throughput else 0.0
-        before = round(self.completions)
-        self.completions += throughput * seconds
-        self.slots += self.in_flight * seconds
-        if response:
-            bucket = min(max(ceil(4 * log2(response * 1000)), 0), 80)
-            self.service[bucket] = self.service.get(bucket, 0) + round(self.completions) - before
-        self.now += seconds
-        return self.decide()
-
-    def decide(self, count=None):
-        at = self.now if self.silent_since is None else self.silent_since
-        said = Outlook(at, self.ready, self.mem, self.doubt)
-        plan, self.memory = decide_limit(
-            POLICY, LimitView(self.limit, count or self.count()), said, self.memory, self.now
-        )
-        if plan is not None:
-            assert plan.before == self.limit
-            self.limit, self.why = plan.after, plan.why
-        return plan
-
-    def turns(self, n):
-        limits = []
-        for _ in range(n):
-            self.turn()
-            limits.append(self.limit)
-        return limits
 
 
 def test_it_finds_the_knee_within_seconds_and_stays():
