@@ -204,6 +204,7 @@ def main() -> int:
             kubernetes=kind, inner_loop="on" if ADAPTIVE else "off", policies=POLICIES, instances=POLICIES * INSTANCES, seconds=round(elapsed), ticks=done,
             cpu_percent=round(percent, 2), ms_cpu_per_tick=round(10 * percent * elapsed / max(done, 1.0), 1),
             memory_mb=round(memory["now"], 1), peak_mb=round(memory["peak"], 1), hpa_writes=requests,
+            limit_writes=int(metric(url, 'trimtab_actions_total{actuator="limit",result="done"}')),
         )  # fmt: skip
         expected = int(elapsed / INTERVAL_SECONDS)
         report.check("quiet ticks while measured", done, f">= {expected - 1}", done >= expected - 1)

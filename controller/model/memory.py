@@ -245,6 +245,7 @@ class LimiterMemory:
         climb: updates for which the limit may still climb in full steps, since capacity was seen to rise.
         since_probe: updates since the limit last went aside to learn; `since_doubt`, against what is only remembered.
         home: the limit from before it went aside; None while it is not aside.
+        looking: updates for which it still goes further aside.
         look_down: whether the next look aside goes down rather than up.
         lateness: smoothed logarithm of response time over the SLO; below 0 is in time.
         slow: updates in a row over the SLO.
@@ -274,6 +275,7 @@ class LimiterMemory:
     since_probe: int = 0
     since_doubt: int = 0
     home: float | None = None
+    looking: int = 0
     look_down: bool = True
     lateness: float = -1.0
     slow: int = 0

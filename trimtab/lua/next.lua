@@ -50,8 +50,8 @@ for i = 9, #argv, 3 do
       completions = completions + 1
       service_us = service_us + spent
       local bucket = math.ceil(math.log(spent / 1000) * 5.770780163555854)
-      if bucket < 0 then
-        bucket = 0
+      if bucket <= 0 then
+        bucket = 0 -- and never -0, which would be a field of its own
       elseif bucket > 80 then
         bucket = 80
       end

@@ -90,6 +90,11 @@ class Counters:
             return float(text.get(name, 0))
 
         prefix = "service:"
+        service: dict[int, int] = {}
+        for key, value in text.items():
+            if key.startswith(prefix):  # older scripts wrote a bucket -0 beside 0
+                bucket = int(key[len(prefix) :])
+                service[bucket] = service.get(bucket, 0) + int(value)
         return cls(
             **{name: int(number(name)) for name in _WHOLE},
             inflight_seconds=number("inflight_ms") / 1000,
@@ -98,7 +103,7 @@ class Counters:
             service_seconds=number("service_us") / 1e6,
             at=number("at") / 1000,
             since=number("since") / 1e6,
-            service={int(key[len(prefix) :]): int(value) for key, value in text.items() if key.startswith(prefix)},
+            service=service,
         )
 
     def service_quantile_seconds(self, quantile: float) -> float | None:

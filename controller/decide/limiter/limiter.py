@@ -34,6 +34,10 @@ FALLING = 1.5
 """Evidence that capacity has fallen (CUSUM) from which the limit does not look up."""
 UNBENT = 0.3
 """Evidence for any knee below which there is none: the limit grows on without waiting for the next look."""
+FURTHER = 1
+"""Updates by which a look up is longer in heavy noise, each a full step further."""
+SEEN = 3.0
+"""Evidence for a knee (log-likelihood of the samples alone) without which the limit grows in noise up to the default."""
 BLIND, WELL_BELOW, SUPPORT = 3, 0.75, 2.0
 """In noise it grows only where a knee at 0.75 of what is in flight is ruled out; not asked of the first samples."""
 SETTLED, STEADY_NOISE = 8, 0.15
@@ -126,7 +130,8 @@ def _learn(rules: LimiterRules, state: LimiterMemory, sample: LimiterSample) -> 
         after, why = state, f"held: {in_flight:.3g} of {state.limit:.3g} in flight, the limit does not bind"
     else:
         calm = sample.latency is None or sample.latency <= CALM * rules.slo_seconds
-        after, why = _towards(*follow(state, in_flight, throughput), in_flight, calm=calm)
+        low = state.ready is not None and state.limit < rules.default(state.ready)
+        after, why = _towards(*follow(state, in_flight, throughput), in_flight, calm=calm, low=low)
     if not slow:
         return after, why
     lower = replace(after, limit=min(after.limit, state.limit * DOWN))
@@ -144,21 +149,33 @@ def _lateness(rules: LimiterRules, state: LimiterMemory, latency: float | None) 
     )
 
 
-def _towards(state: LimiterMemory, curve: Curve, in_flight: float, *, calm: bool) -> tuple[LimiterMemory, str]:
-    """One bounded step to the knee with headroom, or to where the samples leave open that it may be."""
+def _towards(
+    state: LimiterMemory, curve: Curve, in_flight: float, *, calm: bool, low: bool
+) -> tuple[LimiterMemory, str]:
+    """One bounded step to the knee with headroom, or to where the samples leave open that it may be.
+
+    Args:
+        calm: whether the SLO leaves room to look above the knee.
+        low: whether the limit is below the default.
+    """
     why = f"knee {curve.knee:.3g}, {curve.base:.3g} s with nothing waiting"
-    if calm and _grows(state, curve, in_flight):
+    if calm and _grows(state, curve, in_flight, low=low):
         goal = _up(max(curve.knee, in_flight))
         usual = max(state.usual_knee or 0.0, in_flight)
         grown = replace(state, climb=max(state.climb - 1, 0), since_probe=0, home=None, usual_knee=usual)
         return replace(grown, limit=_step(state.limit, goal)), f"{why}; throughput still follows"
+    if calm and state.looking > 0:
+        onward = replace(state, looking=state.looking - 1, limit=_step(state.limit, _up(state.limit)))
+        return onward, f"{why}; it may lie higher"
     origin = state.home or state.limit
-    state = replace(state, since_probe=state.since_probe + 1, since_doubt=state.since_doubt + 1, home=None)
+    state = replace(state, since_probe=state.since_probe + 1, since_doubt=state.since_doubt + 1, home=None, looking=0)
     aside, words = _aside(state, curve, calm=calm)
     if aside is not None:
         # A look aside lasts one update, and takes no part in where the limit goes from here.
         doubted = 0 if _doubtful(state) else state.since_doubt
-        looks = replace(state, since_probe=0, since_doubt=doubted, home=origin, look_down=aside > curve.knee)
+        up = aside > curve.knee
+        further = FURTHER if up and unrest(state.noise) >= 1.0 else 0
+        looks = replace(state, since_probe=0, since_doubt=doubted, home=origin, look_down=up, looking=further)
         return replace(looks, limit=_step(state.limit, aside)), f"{why}; {words}"
     # In noise the limit goes a part of the way, but for a change that the evidence has just shown.
     part = 1.0 if state.learnt <= SETTLED else 1.0 / (1.0 + (state.noise / STEADY_NOISE) ** 2)
@@ -166,11 +183,13 @@ def _towards(state: LimiterMemory, curve: Curve, in_flight: float, *, calm: bool
     return replace(state, limit=_step(state.limit, goal)), why
 
 
-def _grows(state: LimiterMemory, curve: Curve, in_flight: float) -> bool:
+def _grows(state: LimiterMemory, curve: Curve, in_flight: float, *, low: bool) -> bool:
     """Whether throughput still follows: capacity was just seen to rise, or no knee is in sight and noise does not feign that."""
     if state.climb == CLIMB or (state.climb > 0 and curve.knee > BUSY * in_flight):
         return True
     uneasy = unrest(state.noise)
+    if uneasy > 0.0 and low:
+        return curve.unaided[-1] < SEEN  # noise must not keep it where nothing was ever asked of the fleet
     if uneasy > 0.0 and state.learnt >= BLIND and curve.lack_unaided(WELL_BELOW * in_flight) <= SUPPORT * uneasy:
         return False
     return state.opens and curve.lacks[-1] < UNBENT

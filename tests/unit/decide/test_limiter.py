@@ -233,3 +233,12 @@ def test_without_data_it_never_goes_above_what_stood_and_the_default(start, told
 def test_it_reaches_any_knee_from_below_without_noise(start, knee):
     _, limits = closed(LimiterMemory(float(start), ready=4), knee, 60)
     assert all(0.7 * knee <= limit <= 1.4 * knee for limit in limits[40:])
+
+
+def test_noise_does_not_keep_it_below_the_default():
+    state, noise = LimiterMemory(3.0, ready=4), (0.7, 1.4, 0.9, 1.3, 0.75, 1.1, 1.25, 0.8)
+    for period in range(60):
+        n = float(round(state.limit))
+        throughput = min(n, 100.0) / 0.5 * noise[period % len(noise)]
+        state, limit, _ = update(RULES, state, LimiterSample(n, throughput, latency=0.6, ready=4))
+    assert limit >= 20
