@@ -1,96 +1,132 @@
-"""`make bench-scaling TRACE=path[,path]`: Trimtab's floor from demand against the frontier of plain HPAs.
+"""`make bench-scaling TRACE=path[,path]`: Trimtab's floors against the frontier of plain HPAs, and beside its peers.
 
 Each scaler has one curve of replica-hours against the share of requests over SLO: plain HPAs by their CPU target, and
-Trimtab by the utilisation it plans for. BENCH_DAYS cuts long traces; BENCH_PICTURES names a folder for one SVG per trace.
+Trimtab by the utilisation it plans for. A trace may also be `synthetic:NAME[:SEED]` (season, jobs, noise, hump, steps).
+BENCH_DAYS cuts long traces; BENCH_PICTURES names a folder for one SVG per trace; BENCH_KNEE (0.85) and BENCH_CAPACITY (5)
+are what no scaler is told; BENCH_ONLY=1 runs the frontier and Trimtab as it comes, nothing else.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from itertools import pairwise
-from math import exp, log
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bench.report import Report
+from bench.scaling import synthetic
+from bench.scaling.frontier import at_hours, at_share, ratio
 from bench.scaling.picture import draw
-from bench.scaling.scalers import Trimtab, oracle, plain
+from bench.scaling.scalers import Cron, LatencyLaw, Trimtab, oracle, plain
+from bench.scaling.season import has_season, season_ratio
 from bench.scaling.traces import Trace, read
-from bench.scaling.world import Outcome, arrivals, run
+from bench.scaling.world import Outcome, Scaler, arrivals, run
 
 TARGETS = range(50, 91, 5)
-PLANNED = (0.7, 0.75, 0.8)
+PLANNED = (0.7, 0.75)
 HPA_TARGET = 85
+PROCESSES = 2
 SEED = 1
-LEAST_SHARE = 1e-5
+
+Job = tuple[str, int]
+"""Who scales, and the CPU target of the HPA under it."""
 
 
-def at_hours(frontier: list[Outcome], hours: float) -> float | None:
-    """The frontier's share at so many hours, its logarithm linear in between; None outside it."""
-    rows = sorted((o.hours, max(o.share, LEAST_SHARE)) for o in frontier)
-    for (h0, s0), (h1, s1) in pairwise(rows):
-        if h0 <= hours <= h1:
-            part = 0.0 if h1 == h0 else (hours - h0) / (h1 - h0)
-            return exp(log(s0) + part * (log(s1) - log(s0)))
-    return None
+def jobs() -> list[Job]:
+    """Trimtab first: it takes longest."""
+    found = [("Trimtab", HPA_TARGET)]
+    if not os.environ.get("BENCH_ONLY"):
+        found += [
+            ("Trimtab, no forecast", HPA_TARGET),
+            *((f"Trimtab {planned:.0%}", HPA_TARGET) for planned in PLANNED),
+        ]
+        found += [("latency law", 85), ("cron floor", 70), ("oracle", 85)]
+    return found + [(f"HPA {target}", target) for target in TARGETS]
 
 
-def at_share(frontier: list[Outcome], share: float) -> float | None:
-    """The hours that the frontier needs for such a share; None outside it."""
-    wanted = max(share, LEAST_SHARE)
-    rows = sorted((max(o.share, LEAST_SHARE), o.hours) for o in frontier)
-    for (s0, h0), (s1, h1) in pairwise(rows):
-        if s0 <= wanted <= s1:
-            part = 0.0 if s1 == s0 else (log(wanted) - log(s0)) / (log(s1) - log(s0))
-            return h0 + part * (h1 - h0)
-    return None
+def scaler(name: str, steps: list[tuple[float, float]]) -> Scaler:
+    made: dict[str, Callable[[], Scaler]] = {
+        "Trimtab": lambda: Trimtab(HPA_TARGET),
+        "Trimtab, no forecast": lambda: Trimtab(HPA_TARGET, forecast=False),
+        "latency law": LatencyLaw,
+        "cron floor": Cron,
+        "oracle": lambda: oracle(steps),
+    }
+    made |= {f"Trimtab {planned:.0%}": lambda planned=planned: Trimtab(HPA_TARGET, planned) for planned in PLANNED}  # type: ignore[misc]
+    return made.get(name, plain)()
 
 
-def ratio(value: float, other: float | None) -> float | None:
-    return None if not other else value / other
-
-
-def backtest(report: Report, trace: Trace) -> None:
+def outcome(trace: Trace, job: Job) -> Outcome:
     steps = arrivals(trace, SEED)
-    interval = 15 if trace.seconds <= 86400.0 else 60
-    frontier = [run(steps, target, plain()) for target in TARGETS]
-    seventy = frontier[list(TARGETS).index(70)]
-    rows: list[tuple[str, Outcome]] = [(f"HPA {t}", o) for t, o in zip(TARGETS, frontier, strict=True)]
-    rows += [
-        (f"Trimtab {planned:.0%}", run(steps, HPA_TARGET, Trimtab(HPA_TARGET, planned, interval)))
-        for planned in PLANNED
-    ]
-    rows.append(("oracle", run(steps, 85, oracle(steps))))
-    picture(trace, rows)
-    for name, outcome in rows:
+    name, target = job
+    return run(steps, target, scaler(name, steps))
+
+
+def backtest(report: Report, trace: Trace, pool: ProcessPoolExecutor) -> None:
+    waiting = [(job, pool.submit(outcome, trace, job)) for job in jobs()]
+    found = {name: future.result() for (name, _), future in waiting}
+    frontier = [found[f"HPA {target}"] for target in TARGETS]
+    rows = sorted(found.items(), key=lambda row: not row[0].startswith("HPA"))
+    for name, o in rows:
         report.row(
-            scaler=name, trace=trace.name, scale=round(trace.scale, 2), hours=round(outcome.hours, 1),
-            over_slo_percent=round(100.0 * outcome.share, 4), turns=outcome.turns,
-            share_of_frontier=ratio(outcome.share, at_hours(frontier, outcome.hours)),
-            hours_of_frontier=ratio(outcome.hours, at_share(frontier, outcome.share)),
-            turns_of_hpa_70=ratio(outcome.turns, seventy.turns),
+            scaler=name, trace=trace.name, scale=round(trace.scale, 2), hours=round(o.hours, 1),
+            over_slo_percent=round(100.0 * o.share, 4), turns=o.turns,
+            share_of_frontier=ratio(o.share, at_hours(frontier, o.hours)),
+            hours_of_frontier=ratio(o.hours, at_share(frontier, o.share)),
+            turns_of_hpa_70=ratio(o.turns, found["HPA 70"].turns),
         )  # fmt: skip
+    check(report, trace, found["Trimtab"], frontier, found["HPA 70"])
+    picture(trace, rows)
+
+
+def check(report: Report, trace: Trace, ours: Outcome, frontier: list[Outcome], seventy: Outcome) -> None:
+    season = has_season(trace)
+    found = season_ratio(trace)
+    kind = f"{'daily season' if season else 'no season'}{'' if found is None else f', F {found:.1f}'}"
+    share, hours = ratio(ours.share, at_hours(frontier, ours.hours)), ratio(ours.hours, at_share(frontier, ours.share))
+    most_share, most_hours = (0.3, 0.75) if season else (0.5, 0.95)
+    where = f"{trace.name} ({kind})"
+    for name, value, most in (("share", share, most_share), ("hours", hours, most_hours)):
+        report.check(f"{where}: {name} of the frontier's", value, f"<= {most}", value is not None and value <= most)
+    report.check(
+        f"{where}: direction changes of HPA 70's", ratio(ours.turns, seventy.turns), "<= 1.5", ours.turns <= 1.5 * seventy.turns
+    )  # fmt: skip
 
 
 def picture(trace: Trace, rows: list[tuple[str, Outcome]]) -> None:
     folder = os.environ.get("BENCH_PICTURES")
     if not folder:
         return
-    kinds = {"plain HPA, 50-90 %": "HPA", "Trimtab": "Trimtab", "oracle": "oracle"}
+    kinds = {
+        "plain HPA, 50-90 %": "HPA", "Trimtab": "Trimtab", "oracle": "oracle", "llm-d's latency law": "latency law",
+        "KEDA's cron floor": "cron",
+    }  # fmt: skip
     curves = {words: [(o.hours, o.share) for name, o in rows if name.startswith(kind)] for words, kind in kinds.items()}
     Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / f"{Path(trace.name).stem}.svg").write_text(draw(f"Requests over SLO, {trace.name}", curves))
+    drawn = draw(f"Requests over SLO, {trace.name}", {words: points for words, points in curves.items() if points})
+    (Path(folder) / f"{Path(trace.name).stem}.svg").write_text(drawn)
+
+
+def load(name: str, days: float) -> Trace | None:
+    if name.startswith(synthetic.PREFIX):
+        shape = name.removeprefix(synthetic.PREFIX).partition(":")[0]
+        return synthetic.make(name, days) if shape in synthetic.SHAPES else None
+    return read(Path(name), days) if Path(name).is_file() else None
 
 
 def main() -> int:
-    paths = [Path(p) for p in (os.environ.get("TRACE") or ",".join(sys.argv[1:])).split(",") if p]
-    missing = [str(p) for p in paths if not p.is_file()]
-    if missing or not paths:
+    names = [p for p in (os.environ.get("TRACE") or ",".join(sys.argv[1:])).split(",") if p]
+    traces = {name: load(name, float(os.environ.get("BENCH_DAYS", "14"))) for name in names}
+    missing = [name for name, trace in traces.items() if trace is None]
+    if missing or not names:
         print(f"no trace: {', '.join(missing) or 'give TRACE=path[,path] or paths as arguments'}", file=sys.stderr)
         return 2
     report = Report("scaling")
-    for path in paths:
-        backtest(report, read(path, float(os.environ.get("BENCH_DAYS", "14"))))
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        for trace in traces.values():
+            if trace is not None:
+                backtest(report, trace, pool)
     return report.finish()
 
 

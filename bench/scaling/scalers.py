@@ -1,72 +1,101 @@
-"""Who moves the bounds: nobody, Trimtab, or somebody who knows the future."""
+"""Who moves the bounds: nobody, Trimtab, its peers, or somebody who knows the future."""
 
 from __future__ import annotations
 
-from bench.scaling.world import CAPACITY, KNEE, MOST, STEP_SECONDS, WARM_SECONDS, Scaler, Step
+from collections import deque
+from collections.abc import Sequence
+from math import ceil, floor, fsum
+from typing import Any
+
+from bench.scaling.world import CAPACITY, KNEE, MOST, SLO_SECONDS, STEP_SECONDS, WARM_SECONDS, Scaler, Step
 from controller.decide.decide import decide
+from controller.model.history import RateHistory
 from controller.model.memory import Memory
 from controller.model.sample import Fresh, Signal
 from controller.model.snapshot import HpaSpec, HpaView, Instance, Known, ResourceTarget, ScaleView, ServiceSnapshot
 from controller.policy.schema import LoadPolicy
 
 LEAST = 2
+HISTORY_STEP_SECONDS = 300.0
+HISTORY_DAYS = 21
 
 
 def plain() -> Scaler:
     return lambda _: (LEAST, MOST)
 
 
-def policy(target: int, utilisation: float, interval_seconds: int) -> LoadPolicy:
-    """One policy for every trace. It tells neither what a replica serves nor how full it may be."""
+def policy(target: int, utilisation: float | None, *, forecast: bool) -> LoadPolicy:
+    """One policy for every trace. It tells not what a replica serves nor, unless `utilisation` does, how full it may be."""
+    scaling: dict[str, Any] = {
+        "hpa": "m",
+        "target": {"name": "m"},
+        "min": {"floor": LEAST, "ceiling": MOST},
+        "max": {"floor": MOST, "ceiling": MOST},
+        "cpu": {"target": target},
+        "memory": None,
+        "steps": {"replicas": 20, "every": "15s", "lowerEvery": "2m"},
+        "warmUp": f"{WARM_SECONDS:.0f}s",
+        "demand": {} if utilisation is None else {"utilisation": utilisation},
+        "forecast": {"enabled": forecast},
+    }
     return LoadPolicy.model_validate(
         {
             "apiVersion": "trimtab/v1",
             "kind": "LoadPolicy",
             "metadata": {"name": "m", "namespace": "bench"},
             "spec": {
-                "interval": f"{interval_seconds}s",
+                "interval": f"{STEP_SECONDS:.0f}s",
                 "instances": {"selector": {"app": "m"}},
                 "signals": {"preset": "fastapi"},
-                "scaling": {
-                    "hpa": "m",
-                    "target": {"name": "m"},
-                    "min": {"floor": LEAST, "ceiling": MOST},
-                    "max": {"floor": MOST, "ceiling": MOST},
-                    "cpu": {"target": target},
-                    "memory": None,
-                    "steps": {"replicas": 5, "every": "15s", "lowerEvery": "2m"},
-                    "warmUp": "3m",
-                    "demand": {"utilisation": utilisation},
-                },
+                "slo": {"latency": f"{SLO_SECONDS * 1000:.0f}ms"},
+                "scaling": scaling,
             },
         }
     )
 
 
+class Past:
+    """The rate so far in steps of five minutes, handed over anew every hour as the daemon reads it: nothing of the future."""
+
+    def __init__(self) -> None:
+        self._rates: deque[float | None] = deque(maxlen=int(HISTORY_DAYS * 86400 / HISTORY_STEP_SECONDS))
+        self._sum, self._count = 0.0, 0
+        self.known = RateHistory(0.0, HISTORY_STEP_SECONDS, ())
+
+    def add(self, step: Step) -> RateHistory:
+        self._sum, self._count = self._sum + step.rate, self._count + 1
+        if step.at % HISTORY_STEP_SECONDS < STEP_SECONDS:
+            self._rates.append(self._sum / self._count)
+            self._sum, self._count = 0.0, 0
+        if step.at % 3600.0 < STEP_SECONDS:
+            self.known = RateHistory(step.at, HISTORY_STEP_SECONDS, tuple(self._rates))
+        return self.known
+
+
 class Trimtab:
     """decide() as the daemon runs it; its writes stand from the next sync on."""
 
-    def __init__(self, target: int, utilisation: float, interval_seconds: int) -> None:
-        self._policy = policy(target, utilisation, interval_seconds)
+    def __init__(self, target: int, utilisation: float | None = None, *, forecast: bool = True) -> None:
+        self._policy = policy(target, utilisation, forecast=forecast)
         self._targets = (ResourceTarget("cpu", target),)
-        self._every = interval_seconds
-        self._memory = Memory()
+        self._memory, self._past, self._forecast = Memory(), Past(), forecast
         self._bounds = (LEAST, MOST)
 
     def __call__(self, step: Step) -> tuple[int, int]:
-        if step.at % self._every >= STEP_SECONDS:
-            return self._bounds
         spec = HpaSpec("Deployment", "m", *self._bounds, self._targets)
         view = HpaView(spec, current_replicas=step.asked, desired_replicas=step.asked, adopted=True)
-        each = step.rate / max(step.ready, 1)
         signals = {
-            Signal.RATE: Fresh(each, 1.0),
+            Signal.RATE: Fresh(step.rate / max(step.ready, 1), 1.0),
             Signal.CPU: Fresh(step.cpu, 1.0),
             Signal.LATENCY: Fresh(step.latency, 1.0),
         }
-        serving = tuple(Instance(f"{n}", f"http://{n}", signals, ready=True, uid=f"{n}") for n in range(step.ready))
         service = ServiceSnapshot(
-            "bench/m", step.at, serving, hpa=Known(view), scale=Known(ScaleView(step.asked, step.asked))
+            "bench/m",
+            step.at,
+            tuple(Instance(f"{n}", f"http://{n}", signals, ready=True, uid=f"{n}") for n in range(step.ready)),
+            hpa=Known(view),
+            scale=Known(ScaleView(step.asked, step.asked)),
+            history=Known(self._past.add(step)),
         )
         plan, self._memory = decide(self._policy, service, self._memory)
         if plan.hpa is not None:
@@ -74,7 +103,68 @@ class Trimtab:
         return self._bounds
 
 
-def oracle(steps: list[tuple[float, float]]) -> Scaler:
+class LatencyLaw:
+    """llm-d's SLO-aware law (guide README.slo-aware.md, 2026): replicas by response time ÷ SLO, in place of the HPA.
+
+    s is averaged over 45 s and credited with the replicas on their way; above 0.55 it asks for more, below 0.40 for
+    fewer. Up: window 30 s, by 100 % or 4 a minute. Down: window 180 s, by one in two minutes.
+    """
+
+    def __init__(self) -> None:
+        self._s: deque[float] = deque(maxlen=3)
+        self._wanted: deque[tuple[float, int]] = deque()
+        self._raised: deque[tuple[float, int]] = deque()
+        self._lowered_at = -1e9
+
+    def __call__(self, step: Step) -> tuple[int, int]:
+        n = step.asked
+        self._s.append(min(step.latency / SLO_SECONDS, 2.0))
+        s = fsum(self._s) / len(self._s) * (step.ready / n if 0 < step.ready < n else 1.0)
+        wanted = n
+        if s > 0.55:
+            wanted = n + ceil(n * (s / 0.55 - 1.0))
+        elif s < 0.40:
+            wanted = n - floor(n * (1.0 - s / 0.40))
+        self._wanted.append((step.at, wanted))
+        while self._wanted[0][0] <= step.at - 180.0:
+            self._wanted.popleft()
+        while self._raised and self._raised[0][0] <= step.at - 60.0:
+            self._raised.popleft()
+        up = min(w for at, w in self._wanted if at > step.at - 30.0)
+        down = max(w for _, w in self._wanted)
+        after = n
+        if up > n:
+            start = n - sum(count for _, count in self._raised)
+            after = max(n, min(up, max(2 * start, start + 4)))
+            self._raised.append((step.at, after - n))
+        elif down < n and step.at - self._lowered_at >= 120.0:
+            after, self._lowered_at = n - 1, step.at
+        after = max(after, LEAST)
+        return after, after
+
+
+class Cron:
+    """KEDA's cron floor, kept by somebody careful: each hour of the day as many as nine in ten such hours before needed.
+
+    It has what KEDA's users must find out by hand: what a replica serves and how full it may be.
+    """
+
+    def __init__(self) -> None:
+        self._needs: dict[int, list[int]] = {}
+        self._hour, self._most = -1, 0
+
+    def __call__(self, step: Step) -> tuple[int, int]:
+        hour = int(step.at // 3600.0)
+        if hour != self._hour:
+            if self._hour >= 0:
+                self._needs.setdefault(self._hour % 24, []).append(self._most)
+            self._hour, self._most = hour, 0
+        self._most = max(self._most, ceil(step.cpu * step.ready / KNEE))
+        before = sorted(self._needs.get(hour % 24, ()))
+        return max(LEAST, before[int(0.9 * (len(before) - 1))] if before else LEAST), MOST
+
+
+def oracle(steps: Sequence[tuple[float, float]]) -> Scaler:
     """Always what will be needed once a replica asked for now serves; nobody can do better without missing."""
     ahead = int(WARM_SECONDS / STEP_SECONDS) + 2
     needed = [int(rate * work / CAPACITY / KNEE) + 1 for rate, work in steps]

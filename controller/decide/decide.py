@@ -27,8 +27,9 @@ from controller.decide.budget import Grant
 from controller.decide.drain import give_back as give_drained_back
 from controller.decide.drain import honoured as honoured_drains
 from controller.decide.drain import propose as propose_drain
-from controller.decide.floors import demand as demand_floor
+from controller.decide.floors import asked as asked_floor
 from controller.decide.floors import schedule as schedule_floor
+from controller.decide.floors.demand import Asked
 from controller.decide.floors.floor import highest
 from controller.decide.hpa_says import doubt as hpa_doubt
 from controller.decide.hpa_says import hold as hpa_hold
@@ -78,7 +79,8 @@ def decide(
 
     endpoints, unsafe = rails.ranking(ranking.endpoints)
     limit, limiter = _limit(policy, service, now, memory, level)
-    hpa, drain, hpa_changes, hpa_holds = _hpa(policy, service, now, level, spot)
+    asked, foreseen, now = asked_floor.ask(policy, service, now)
+    hpa, drain, hpa_changes, hpa_holds = _hpa(policy, service, now, level, spot, asked=asked)
     overload = coordinate.overload(policy, service, _lasting(spot, now, policy, service.at))
 
     plan = Plan(
@@ -89,6 +91,7 @@ def decide(
         changes=(*_present(limit.change() if limit else None), *(ranking.changes if endpoints else ()), *hpa_changes),
         holds=(*_present(limit.hold() if limit else None, unsafe), *ranking.holds, *hpa_holds),
         stability=ranking.stability,
+        forecast=foreseen,
         breakdown=ranking.breakdown if endpoints else None,
         overload=overload,
         protected=coordinate.protected(policy, ranking.memories, ranking.moves, service.at),
@@ -135,7 +138,7 @@ def _remember(
     updated = replace(
         updated,
         calm_since=_since(memory.calm_since, at, on=calm),
-        arrivals=demand_floor.observe(service, memory.arrivals),
+        arrivals=asked_floor.arrivals(policy, service, memory, spot.load),
         warmups=warmups,
         futility=tried,
         tuning=tuning.observe(
@@ -213,7 +216,7 @@ def _limit(
 
 
 def _hpa(
-    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel, spot: Situation
+    policy: LoadPolicy, service: ServiceSnapshot, now: Memory, level: ServiceLevel, spot: Situation, *, asked: Asked
 ) -> tuple[HpaWrite | None, Drain | None, tuple[Change, ...], tuple[Hold, ...]]:
     rules = policy.spec.scaling
     if rules is None:
@@ -221,7 +224,7 @@ def _hpa(
     view = service.hpa.value if isinstance(service.hpa, Known) else None
     rules = budget.within(rules, spot.grant, None if view is None else view.spec.max_replicas)
     rules, no_zero = settle_zero(rules, view)
-    proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, spot))
+    proposed = scaling.propose(rules, service, now, _wish(policy, rules, service, now, spot, asked=asked))
     if isinstance(proposed, Hold):
         back = give_drained_back(service)
         return None, back.drain, back.changes, (proposed,)
@@ -249,10 +252,11 @@ def _hpa(
     return write, draining.drain, (*changes, *draining.changes), holds
 
 
-def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, spot: Situation) -> Wish:
+def _wish(
+    policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Memory, spot: Situation, *, asked: Asked
+) -> Wish:
     lead = warmup.warm_up(rules.warmUp, now.warmups)
     knee = knee_utilisation.estimate(now.fullness)
-    asked = demand_floor.ask(rules, service, now.arrivals, now.instances, knee, lead=lead)
     return Wish(
         _lasting(spot, now, policy, service.at),
         0.0 if now.calm_since is None else service.at - now.calm_since,
@@ -264,6 +268,7 @@ def _wish(policy: LoadPolicy, rules: Scaling, service: ServiceSnapshot, now: Mem
         spot.futile(now),
         futility.enough(now.futility, service.at),
         "" if spot.grant is None else spot.grant.words,
+        demand_known=asked.floor is not None and not asked.doubt,
     )
 
 

@@ -25,7 +25,7 @@ WIDTH = 0.02
 BINS = 50
 PRIOR = 0.8
 """Stands until evidence says otherwise."""
-EXTRA = 0.04
+EXTRA = 0.06
 """How far beyond the highest utilisation that was seen to hold the knee may be assumed, where nothing broke."""
 MOST = 0.96
 """No knee is assumed above: nobody can tell 96 % full from overrun."""
@@ -37,6 +37,8 @@ LEAST_SECONDS = 60.0
 """Less evidence than this is none."""
 HALF_LIFE_SECONDS = 2 * 86400.0
 """Evidence counts half after this long: servers and requests change."""
+SLOWEST = 10.0
+"""Response times count as no more than so many times the SLO."""
 GAP_SECONDS = 60.0
 """One sample stands for no longer than this, however long ago the last one was."""
 
@@ -93,9 +95,12 @@ def learn(
     kept = 0.5 ** (elapsed / HALF_LIFE_SECONDS)
     held = [kept * e for e in before.held] if before else [0.0] * BINS
     broken = [kept * e for e in before.broken] if before else [0.0] * BINS
+    latencies = [kept * e for e in before.latency] if before else [0.0] * BINS
     for full, latency in valid:
-        (held if latency <= slo_seconds else broken)[min(int(full / WIDTH + 1e-9), BINS - 1)] += weight
-    return UtilisationEvidence(tuple(held), tuple(broken), at)
+        index = min(int(min(full, 1.0) / WIDTH + 1e-9), BINS - 1)
+        (held if latency <= slo_seconds else broken)[index] += weight
+        latencies[index] += weight * min(latency / slo_seconds, SLOWEST)
+    return UtilisationEvidence(tuple(held), tuple(broken), tuple(latencies), at)
 
 
 def estimate(evidence: UtilisationEvidence | None) -> UtilisationKnee:
@@ -109,12 +114,24 @@ def estimate(evidence: UtilisationEvidence | None) -> UtilisationKnee:
     if broken_from is not None and broken_from < LOWEST:
         why = f"the SLO breaks from {broken_from:.0%} on, which is no question of utilisation: {PRIOR:.0%} is assumed"
         return UtilisationKnee(PRIOR, seen_to, broken_from, why)
-    assumed = PRIOR if seen_to is None else min(max(PRIOR, seen_to + EXTRA), MOST)
+    assumed = PRIOR if top is None or seen_to is None else _assumed(evidence, top, seen_to)
     words = [f"the SLO held up to {seen_to:.0%}"] if seen_to is not None else []
     if broken_from is not None:
         words.append(f"broke from {broken_from:.0%}" if words else f"the SLO broke from {broken_from:.0%}")
         return UtilisationKnee(min(assumed, broken_from), seen_to, broken_from, ", ".join(words))
     return UtilisationKnee(assumed, seen_to, None, ", ".join([*words, f"{assumed:.0%} is assumed"]))
+
+
+def _assumed(evidence: UtilisationEvidence, top: int, seen_to: float) -> float:
+    """How far beyond what was seen the SLO may be taken to hold.
+
+    Response times of a shared server rise at least as 1 ÷ (1 − utilisation), so the hyperbola through the highest
+    utilisation seen bounds what is assumed above it.
+    """
+    seconds = evidence.held[top] + evidence.broken[top]
+    ratio = evidence.latency[top] / seconds if seconds > 0.0 else 0.0
+    crossing = 1.0 - ratio * (1.0 - WIDTH * (top + 0.5))
+    return min(max(PRIOR, min(seen_to + EXTRA, crossing), seen_to), MOST)
 
 
 def _first_broken(evidence: UtilisationEvidence) -> int:

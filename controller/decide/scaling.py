@@ -36,6 +36,8 @@ MAX = "maxReplicas"
 SLACK = 0.1
 """Share by which min may stand above its floor before it is lowered onto it: less is noise, and would turn the fleet back
 and forth."""
+PRESSED = 0.1
+"""Share by which pressure raises min at a time where demand is known: the floor was a little too low, not unknown."""
 HEADROOM = 0.8
 """Utilisation that the rest of the fleet must stay under, were it as small as a lower bound allows, where nothing better is
 known."""
@@ -56,6 +58,7 @@ class Wish:
         futile: why more replicas would not help, in words; empty when they may.
         enough: so many replicas are known to do as well as those that run; None when that is not known.
         budget: what a shared budget allows, in words; empty without one.
+        demand_known: whether demand is in that floor, whole: then what is coming is as much as is needed.
     """
 
     pressure: str | None
@@ -68,6 +71,7 @@ class Wish:
     futile: str = ""
     enough: int | None = None
     budget: str = ""
+    demand_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +214,10 @@ def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
     if before >= rules.min.ceiling:
         return Proposed(MIN, before, before, wish.pressure, _at_ceiling(rules.min, wish.pressure, wish.budget))
     reason = f"{wish.pressure}{wish.coming.words}"
-    wanted = Proposed(MIN, before, min(rules.min.ceiling, before + rules.steps.replicas), reason)
+    step = min(rules.steps.replicas, max(1, ceil(PRESSED * before))) if wish.demand_known else rules.steps.replicas
+    wanted = Proposed(MIN, before, min(rules.min.ceiling, before + step), reason)
+    if wish.demand_known and wish.coming.expected:
+        return wanted.keep(f"{wish.coming.expected} replicas are still coming, as many as demand asks for")
     return _worth_it(wanted, rules, wish)
 
 

@@ -64,20 +64,79 @@ class InstanceMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """A forecast whose time has not come: requests/s and its noise, when it is due, and how long it stands for."""
+
+    due_at: float
+    rate: float
+    noise: float
+    stood_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Arrivals:
     """The fleet's request rate as a smoothed series.
 
     Args:
         rate: level, requests/s.
         trend: requests/s per second.
-        noise: mean distance of the rate from what was expected, requests/s.
+        noise: mean distance of what came from what was forecast, requests/s.
         at: when it was last brought up to date.
+        margin: how many noises to keep free, learned from the forecasts that were too low.
+        pending: forecasts that wait for their time, oldest first.
+        missed: seconds for which a forecast with its margin was too low, of `judged` in all.
     """
 
     rate: float
     trend: float
     noise: float
     at: float
+    margin: float = 1.5
+    pending: tuple[Pending, ...] = ()
+    missed: float = 0.0
+    judged: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The floor from demand as it stands between its turns.
+
+    Args:
+        replicas: the floor.
+        wanted: (instant, replicas) of what was wanted lately, each more than all after it, so that the first is the most.
+        since: from when on it is known without a gap what was wanted.
+        not_before: when it may be lowered at the earliest.
+        at: when it was last brought up to date.
+        falling: whether its last move was down.
+    """
+
+    replicas: int
+    wanted: tuple[tuple[float, int], ...]
+    since: float
+    not_before: float
+    at: float
+    falling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastMemory:
+    """What a history of the request rate has taught, kept until there is another.
+
+    Args:
+        known: which history that was.
+        growths: for each of its steps, how far the rate rose ahead, as a ratio; None where not known.
+        season: the best one; empty when none could be tried.
+        skill: share by which its pinball loss is below that of a forecast without season; negative when above.
+        coverage: share of the time for which it was not exceeded.
+        why: why there is no season.
+    """
+
+    known: tuple[float, int, float]
+    growths: tuple[float | None, ...]
+    season: str
+    skill: float
+    coverage: float
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +145,13 @@ class UtilisationEvidence:
 
     Args:
         held: seconds for which it held, faded with time; likewise `broken`.
+        latency: response time ÷ the SLO, × the seconds it was seen for, likewise.
         at: when it was last brought up to date.
     """
 
     held: tuple[float, ...]
     broken: tuple[float, ...]
+    latency: tuple[float, ...]
     at: float
 
 
@@ -305,6 +366,8 @@ class Memory:
         pressure_since: since when demand asks for more replicas without a break.
         calm_since: since when fresh data say that nothing is wrong, without a break.
         arrivals: the fleet's request rate, for the floor from demand.
+        standing: the floor from demand and forecast, as it stands between its turns.
+        forecast: what the history of the request rate has taught.
         fullness: how full a replica was while the SLO held or broke.
         moves: relative change of each weight at the last publish, by instance.
         swing: share of all weight that goes to and fro per tick, smoothed.
@@ -332,6 +395,8 @@ class Memory:
     pressure_since: float | None = None
     calm_since: float | None = None
     arrivals: Arrivals | None = None
+    standing: Standing | None = None
+    forecast: ForecastMemory | None = None
     fullness: UtilisationEvidence | None = None
     moves: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     swing: float = 0.0

@@ -171,6 +171,25 @@ class Stability:
 
 
 @dataclass(frozen=True, slots=True)
+class ForecastView:
+    """What the forecast of the request rate says, and how good it has been.
+
+    Args:
+        rate: requests/s within the time ahead; None when the forecast abstains.
+        season: the season that is best; empty when none could be tried.
+        skill: share by which its loss is below that of a forecast without season; negative when above.
+        coverage: share of the time for which it was not exceeded.
+        words: all of it in words, or why it abstains.
+    """
+
+    rate: float | None
+    season: str
+    skill: float | None
+    coverage: float | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What one tick wants to do for one policy.
 
@@ -180,6 +199,7 @@ class Plan:
         stability: of the routing loop; None when no weights are decided.
         overload: that nothing is left to do for the demand that lasts; None when something is.
         protected: instances that must not be scaled in now, by name: just warmed, or just given more of the traffic.
+        forecast: of the request rate; None when the policy asks for none.
     """
 
     policy: str
@@ -195,6 +215,7 @@ class Plan:
     overload: Overload | None = None
     protected: tuple[str, ...] = ()
     drain: Drain | None = None
+    forecast: ForecastView | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for `-o json` and golden tests; without the breakdown, which is the journal's."""

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from controller.model.behavior import Sides
 from controller.model.drain import Mark
+from controller.model.history import RateHistory
 from controller.model.sample import Absent, Sample, Signal
 
 T = TypeVar("T")
@@ -193,6 +194,7 @@ class ServiceSnapshot:
     scale: Reading[ScaleView | None] = field(default_factory=NotAsked)
     published: Reading[Published | None] = field(default_factory=NotAsked)
     queue: Reading[QueueView] = field(default_factory=NotAsked)
+    history: Reading[RateHistory] = field(default_factory=NotAsked)
 
 
 @dataclass(frozen=True, slots=True)

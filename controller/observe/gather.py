@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import redis
 
@@ -13,6 +14,7 @@ from controller.model.memory import frozen
 from controller.model.snapshot import ServiceSnapshot, Snapshot
 from controller.observe import kubernetes as kube_room
 from controller.observe.errand import Errand
+from controller.observe.history import HistoryReader
 from controller.observe.instances import complete, instances_of
 from controller.observe.kubernetes import KubeReader, KubeView, needs_kubernetes, read_kubernetes, unknown_view
 from controller.observe.metrics import MetricsAnswer, MetricsReader, unanswered
@@ -35,6 +37,7 @@ class Observer:
 
     def __init__(self, settings: Settings, *, kube: KubeReader | None, redis: redis.Redis) -> None:
         self._metrics = MetricsReader(settings)
+        self._history = HistoryReader(settings)
         self._kube = kube
         self._redis = redis
         self._metrics_errand: Errand[MetricsAnswer] = Errand(PROMETHEUS)
@@ -56,8 +59,12 @@ class Observer:
         published, redis_problems = self._published(policies, deadline)
         views, kube_problems = self._views(policies, deadline)
         metrics = self._metrics_of(policies, deadline)
+        histories = self._history.read(policies, at)
         services = {
-            policy.key: _service(policy, at, metrics, views[policy.key], published[policy.key]) for policy in policies
+            policy.key: replace(
+                _service(policy, at, metrics, views[policy.key], published[policy.key]), history=histories[policy.key]
+            )
+            for policy in policies
         }
         problems = dict.fromkeys([*metrics.problems, *kube_problems, *redis_problems])
         asked = (PROMETHEUS, REDIS, *((kube_room.SYSTEM,) if asks_kubernetes else ()))
@@ -66,6 +73,7 @@ class Observer:
     def close(self) -> None:
         """Close what this observer opened; the clients it was given are their owner's."""
         self._metrics.close()
+        self._history.close()
 
     def _metrics_of(self, policies: Sequence[LoadPolicy], deadline: Deadline) -> MetricsAnswer:
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import requests
 from prometheus_api_client import PrometheusConnect
@@ -32,6 +33,7 @@ SYSTEM = "Prometheus"
 BODY_MAX_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 65536
 _ERROR_TEXT_MAX = 300
+A = TypeVar("A")
 _TIMEOUTS = (requests.Timeout, WireTimeout, TimeoutError)
 
 
@@ -48,6 +50,14 @@ class Answer:
     """What one query returned. `warnings` not empty: the server itself says that parts may be missing."""
 
     series: tuple[Series, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeAnswer:
+    """What one range query returned: (instant, value) of its one series, none when there is none."""
+
+    points: tuple[tuple[float, float], ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -110,11 +120,36 @@ class PrometheusServer:
             DependencyError: one of its leaves; the message names the server, never a credential.
         """
         seconds = deadline.cap(self._settings.prometheus_timeout_seconds)
+
+        def send(params: dict[str, str]) -> None:
+            self._connect.custom_query(query, params={"time": f"{at:.3f}", **params}, timeout=(seconds, seconds))
+
+        return self._asked(send, _answer, seconds)
+
+    def ask_range(self, query: str, start: float, end: float, step_seconds: float, deadline: Deadline) -> RangeAnswer:
+        """The one series of `query` from `start` to `end`, whole seconds since the epoch, by steps.
+
+        The deadline alone limits it: a range takes longer than an instant, and no tick waits for one.
+
+        Raises:
+            DependencyError: likewise.
+        """
+        seconds = deadline.cap(deadline.remaining_seconds())
+        first, last = (datetime.fromtimestamp(instant, tz=UTC) for instant in (start, end))
+
+        def send(params: dict[str, str]) -> None:
+            step = f"{step_seconds:g}"
+            self._connect.custom_query_range(query, first, last, step, params=params, timeout=(seconds, seconds))
+
+        return self._asked(send, _range_answer, seconds)
+
+    def _asked(
+        self, send: Callable[[dict[str, str]], None], parse: Callable[[Mapping[str, Any]], A], seconds: float
+    ) -> A:
         self._until = Deadline.after(seconds)
-        params = {"time": f"{at:.3f}", "timeout": f"{max(1, round(seconds * 1000))}ms"}
         try:
-            self._connect.custom_query(query, params=params, timeout=(seconds, seconds))
-            return _answer(self._payload)
+            send({"timeout": f"{max(1, round(seconds * 1000))}ms"})
+            return parse(self._payload)
         except TrimtabError:
             raise
         except (requests.RequestException, HTTPError, OSError) as error:
@@ -227,6 +262,17 @@ def _answer(payload: Mapping[str, Any]) -> Answer:
     if kind != "vector":
         raise Rejected(SYSTEM, f"the query returns a {kind}; it must return an instant vector")
     return Answer(tuple(Series(element["metric"], float(element["value"][1])) for element in result), warnings)
+
+
+def _range_answer(payload: Mapping[str, Any]) -> RangeAnswer:
+    kind, result = payload["data"]["resultType"], payload["data"]["result"]
+    warnings = tuple(str(warning) for warning in payload.get("warnings") or ())
+    if kind != "matrix":
+        raise Rejected(SYSTEM, f"the query returns a {kind}; over a range it must return a matrix")
+    if len(result) > 1:
+        raise Rejected(SYSTEM, f"the query returns {len(result)} series; it must return one")
+    values = result[0]["values"] if result else ()
+    return RangeAnswer(tuple((float(at), float(value)) for at, value in values), warnings)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

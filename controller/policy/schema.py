@@ -318,6 +318,15 @@ class Drain(Section):
     )
 
 
+class Forecast(Section):
+    """A least minReplicas from how the service's own rate went at this point of the hour, day and week before."""
+
+    enabled: bool = Field(True, description="Read the rate's history and forecast from it.")
+    history: Annotated[Duration, AfterValidator(at_least(2 * 86400.0)), AfterValidator(at_most(35 * 86400.0))] = Field(
+        21 * 86400.0, description="How far back to read the rate from Prometheus.", validate_default=False
+    )
+
+
 class Scaling(Section):
     """The HorizontalPodAutoscaler and how far it may be steered."""
 
@@ -352,6 +361,9 @@ class Scaling(Section):
     drain: Annotated[Drain | None, WithDefaults] = Field(
         None,
         description="Drain instances before min is lowered; needs the verb patch on pods. Omitted: none is drained.",
+    )
+    forecast: Annotated[Forecast | None, WithDefaults] = Field(
+        None, description="Raise min ahead of what the hour, day or week before has shown; omitted: no forecast."
     )
     adopt: bool = Field(True, description="Take over the bounds of an HPA that somebody applied by hand.")
 

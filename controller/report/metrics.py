@@ -65,6 +65,12 @@ class Metrics:
             ["policy", "of"],
             registry=registry,
         )
+        self.forecast = Gauge(
+            "trimtab_forecast",
+            "The forecast of the request rate: rate (requests/s, absent while it abstains), skill, coverage.",
+            ["policy", "of"],
+            registry=registry,
+        )
         self.limit = Gauge("trimtab_limit_requests", "Concurrency limit.", ["policy"], registry=registry)
         self.overloaded = Gauge(
             "trimtab_overloaded",
@@ -146,6 +152,7 @@ class Metrics:
             (self.endpoints, _states(plans)),
             (self.panic, panics),
             (self.stability, _stability(plans)),
+            (self.forecast, _forecast(plans)),
             (self.limit, limits),
             (self.overloaded, overloads),
             (self.hpa, _replicas(services, plans)),
@@ -237,6 +244,16 @@ def _stability(plans: Sequence[Plan]) -> Values:
             ("swing", found.swing),
             ("herding", found.herding),
         )
+        if value is not None
+    }
+
+
+def _forecast(plans: Sequence[Plan]) -> Values:
+    return {
+        (plan.policy, name): value
+        for plan in plans
+        if (found := plan.forecast) is not None
+        for name, value in (("rate", found.rate), ("skill", found.skill), ("coverage", found.coverage))
         if value is not None
     }
 

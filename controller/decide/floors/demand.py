@@ -1,35 +1,36 @@
 """The floor from demand: (arrival rate + backlog ÷ drain time) ÷ what one replica may serve.
 
-The rate is smoothed, carried forward by its trend over the warm-up time, and given a margin for its noise, because a
-replica asked for now serves only then. A falling trend is not believed: it would take replicas away on a forecast.
-Replicas that are on their way count by themselves, as the floor is about how many there should be in all.
-
-Level and trend follow Holt's linear method with gains for uneven steps, 1 − exp(−Δt/τ).
+The rate is smoothed, carried forward by its trend over the warm-up time, and given a margin for how wrong such forecasts
+have been, because a replica asked for now serves only then. Replicas that are on their way count by themselves, as the
+floor is about how many there should be in all. What comes of it is held steady, so that the fleet does not turn with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import ceil, exp, fsum, isfinite
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, fsum
 
-from controller.decide.facts import rate_of
-from controller.decide.floors.floor import Floor
+from controller.decide.floors import arrivals as arrivals_series
+from controller.decide.floors.floor import Floor, highest
+from controller.decide.floors.forecast import Forecast
+from controller.decide.floors.steady import settle
 from controller.decide.knee_utilisation import UtilisationKnee
+from controller.decide.slo import LARGEST
 from controller.decide.warmup import WarmUp
-from controller.model.memory import Arrivals, InstanceMemory
+from controller.model.memory import Arrivals, InstanceMemory, Standing
+from controller.model.sample import Signal, fresh_value
 from controller.model.snapshot import Known, ServiceSnapshot, Unknown
 from controller.policy.schema import Scaling
 
-LEVEL_SECONDS = 60.0
-TREND_SECONDS = 240.0
-NOISE_SECONDS = 600.0
-NOISE_MARGIN = 1.0
-"""How many mean deviations of the rate to keep free."""
-GAP_SECONDS = 300.0
-"""After a gap as long as this the series starts anew."""
 MOST = 1_000_000.0
 """Replicas are cut here; the policy's ceiling is far below."""
+FULL = 0.99
+"""Mean utilisation from which a fleet hides how much more would come."""
+HIDDEN = 1.05
+"""What is assumed of that: so many times what was seen."""
+TOLERATED = 0.1
+"""A forecast may be too low for this part of the time that the SLO allows to be missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +46,50 @@ class Asked:
     doubt: str = ""
 
 
-def observe(service: ServiceSnapshot, before: Arrivals | None) -> Arrivals | None:
-    """The arrivals with this tick in them; as they were when this tick's rate is not wholly known."""
+def observe(
+    service: ServiceSnapshot,
+    before: Arrivals | None,
+    instances: Mapping[str, InstanceMemory],
+    *,
+    load: float | None,
+    lead_seconds: float,
+    window_seconds: float,
+    quantile: float,
+) -> Arrivals | None:
+    """The arrivals with this tick in them; as they were when this tick's rate is not wholly known.
+
+    Args:
+        service: as observed.
+        before: the arrivals so far.
+        instances: what is remembered of them, for their capacity.
+        load: the fleet's utilisations added up; None when not known.
+        lead_seconds: how far ahead to look.
+        window_seconds: what a rate is a mean over.
+        quantile: share of the requests that shall keep the SLO.
+    """
     rate, doubt = _arriving(service)
     if doubt or rate is None:
         return before
-    if before is None or not 0.0 < service.at - before.at < GAP_SECONDS:
-        return before if before is not None and before.at == service.at else Arrivals(rate, 0.0, 0.0, service.at)
-    elapsed = service.at - before.at
-    expected = before.rate + before.trend * elapsed
-    error = rate - expected
-    level = expected + _gain(elapsed, LEVEL_SECONDS) * error
-    slope = (level - before.rate) / elapsed
-    trend = before.trend + _gain(elapsed, TREND_SECONDS) * (slope - before.trend)
-    noise = before.noise + _gain(elapsed, NOISE_SECONDS) * (abs(error) - before.noise)
-    after = Arrivals(max(level, 0.0), trend, noise, service.at)
-    return after if isfinite(after.rate + after.trend + after.noise) else before
+    capacity = _capacity(instances)
+    came = None if load is None or capacity is None else load * capacity
+    serving = sum(i.ready is not False and not i.terminating for i in service.instances)
+    if load is not None and load >= FULL * serving > 0.0:
+        rate, came = HIDDEN * rate, None if came is None else HIDDEN * came
+    return arrivals_series.follow(
+        before,
+        rate,
+        service.at,
+        lead_seconds=lead_seconds,
+        window_seconds=window_seconds,
+        tolerated=TOLERATED * (1.0 - quantile),
+        judged_by=came,
+    )
+
+
+def _capacity(instances: Mapping[str, InstanceMemory]) -> float | None:
+    """Requests/s that one replica serves when full, the mean of those that are known."""
+    known = [m.capacity for m in instances.values() if m.capacity is not None and m.capacity > 0.0]
+    return fsum(known) / len(known) if known else None
 
 
 def ask(
@@ -71,43 +100,61 @@ def ask(
     knee: UtilisationKnee,
     *,
     lead: WarmUp,
+    window_seconds: float,
+    foreseen: Forecast | None = None,
 ) -> Asked:
-    """The floor that demand asks for, if the policy wants one.
+    """The floor that demand and forecast ask for, where the policy wants them.
 
-    `knee`: how full a replica may be, where the policy does not say; `lead`: how far ahead to look.
+    `knee`: how full a replica may be, where the policy does not say; `lead`: how far ahead to look; `window_seconds`:
+    what a rate is a mean over; `foreseen`: how far the rate may grow.
     """
-    if rules.demand is None:
+    if rules.demand is None and foreseen is None:
         return Asked(None)
     _, doubt = _arriving(service)
-    known = [m.capacity for m in instances.values() if m.capacity is not None and m.capacity > 0.0]
-    if not known:
+    capacity = _capacity(instances)
+    if capacity is None:
         return Asked(None, "no capacity is known yet")
     if arrivals is None:
         return Asked(None, doubt or "no request rate is known yet")
-    return Asked(_floor(rules, service, arrivals, fsum(known) / len(known), knee, lead=lead), doubt)
+    given = None if rules.demand is None else rules.demand.utilisation
+    per_replica = capacity * (knee.utilisation if given is None else given)
+    serves = f"one replica serves {per_replica:.3g}/s"
+    serves += f" at {knee.utilisation:.0%} full ({knee.why})" if given is None else ""
+    floors = []
+    if rules.demand is not None:
+        waiting = _backlog(service)
+        spare = arrivals.margin * arrivals_series.noise(arrivals, window_seconds)
+        load = arrivals_series.ahead(arrivals, lead.seconds) + spare + waiting / rules.demand.drain
+        words = f"{arrivals.rate:.3g}/s arrive"
+        if load > 1.01 * arrivals.rate:
+            words += f", {load:.3g}/s with trend, noise and {waiting} waiting, {lead.words}"
+        floors.append(_floor(load, per_replica, f"{words}; {serves}"))
+    if foreseen is not None and foreseen.growth is not None:
+        load = arrivals.rate * foreseen.growth
+        floors.append(_floor(load, per_replica, f"forecast {load:.3g}/s, {foreseen.words}; {serves}"))
+    return Asked(highest(floors), doubt)
 
 
-def _floor(
-    rules: Scaling,
-    service: ServiceSnapshot,
-    arrivals: Arrivals,
-    capacity: float,
-    knee: UtilisationKnee,
-    *,
-    lead: WarmUp,
-) -> Floor:
-    section = rules.demand
-    assert section is not None  # noqa: S101  asked for by the caller
-    ahead = arrivals.rate + max(arrivals.trend, 0.0) * lead.seconds
-    waiting = _backlog(service)
-    load = ahead + NOISE_MARGIN * arrivals.noise + waiting / section.drain
-    per_replica = capacity * (knee.utilisation if section.utilisation is None else section.utilisation)
+def hold(
+    asked: Asked, before: Standing | None, service: ServiceSnapshot, warm_up_seconds: float
+) -> tuple[Asked, Standing | None]:
+    """What is asked for, held steady, and what to remember of it. While in doubt the floor that stands is not lowered."""
+    if asked.floor is None:
+        return asked, before
+    running = service.scale.value.spec_replicas if isinstance(service.scale, Known) and service.scale.value else None
+    if asked.doubt and before is not None:
+        after = replace(before, replicas=max(before.replicas, asked.floor.replicas))
+    else:
+        after = settle(before, asked.floor.replicas, service.at, warm_up_seconds=warm_up_seconds, running=running)
+    if after.replicas <= asked.floor.replicas:
+        return asked, after
+    words = f"{asked.floor.reason}; {after.replicas} stay until less has been enough for {warm_up_seconds:.0f} s"
+    return replace(asked, floor=Floor(after.replicas, words)), after
+
+
+def _floor(load: float, per_replica: float, words: str) -> Floor:
     replicas = ceil(min(load / per_replica, MOST)) if per_replica > 0.0 else 0
-    full = "" if section.utilisation is not None else f" at {knee.utilisation:.0%} full ({knee.why})"
-    words = f"{arrivals.rate:.3g}/s arrive"
-    if load > 1.01 * arrivals.rate:
-        words += f", {load:.3g}/s with trend, noise and {waiting} waiting, {lead.words}"
-    return Floor(replicas, f"{words}; one replica serves {per_replica:.3g}/s{full}: {replicas} needed")
+    return Floor(replicas, f"{words}: {replicas} needed")
 
 
 def _arriving(service: ServiceSnapshot) -> tuple[float | None, str]:
@@ -116,18 +163,19 @@ def _arriving(service: ServiceSnapshot) -> tuple[float | None, str]:
         return None, f"metrics: {service.metrics_problem}"
     if not service.instances_complete:
         return None, "not every instance is known"
-    rates = {i.name: rate_of(i) for i in service.instances if i.ready is not False and not i.terminating}
+    serving = [i for i in service.instances if i.ready is not False and not i.terminating]
+    rates = {i.name: fresh_value(i.signal(Signal.RATE)) for i in serving}
     dark = sorted(name for name, rate in rates.items() if rate is None)
     if dark:
         return None, f"no fresh request rate from {', '.join(dark[:3])}"
     if isinstance(service.queue, Unknown):
-        return fsum(r for r in rates.values() if r is not None), f"queue: {service.queue.reason}"
-    return (fsum(r for r in rates.values() if r is not None), "") if rates else (None, "no serving instance is known")
+        return _sum(rates.values()), f"queue: {service.queue.reason}"
+    return (_sum(rates.values()), "") if rates else (None, "no serving instance is known")
+
+
+def _sum(rates: Iterable[float | None]) -> float:
+    return fsum(min(max(rate, 0.0), LARGEST) for rate in rates if rate is not None)
 
 
 def _backlog(service: ServiceSnapshot) -> int:
     return max(service.queue.value.depth, 0) if isinstance(service.queue, Known) else 0
-
-
-def _gain(elapsed: float, constant: float) -> float:
-    return 1.0 - exp(-elapsed / constant)

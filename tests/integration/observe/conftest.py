@@ -189,6 +189,33 @@ def prometheus(tmp_path_factory):
         yield start
 
 
+@pytest.fixture(scope="module")
+def backfilled_prometheus(tmp_path_factory):
+    """Starts a real Prometheus that scrapes nothing and holds a past, given as OpenMetrics text; returns its URL."""
+    for tool in ("prometheus", "promtool"):
+        if shutil.which(tool) is None:
+            pytest.fail(f"{tool} is not installed: make tools")
+    with contextlib.ExitStack() as stack:
+
+        def start(text):
+            folder, port = tmp_path_factory.mktemp("backfilled"), free_port()
+            (folder / "past.txt").write_text(text)
+            fill = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"]
+            subprocess.run(fill, cwd=folder, check=True, capture_output=True)
+            (folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": []}))
+            flags = (
+                "--config.file=prometheus.yml",
+                "--storage.tsdb.path=data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            )
+            stack.enter_context(process("prometheus", *flags, cwd=folder))
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: urllib.request.urlopen(f"{url}/-/ready", timeout=2).status == 200)
+            return url
+
+        yield start
+
+
 @pytest.fixture
 def redis_server(tmp_path):
     """Starts a real redis-server with extra flags; returns its port."""

@@ -7,9 +7,11 @@ from decide_world import change, hold, hpa, instance, policy, queue, scale, snap
 
 from controller.decide.decide import decide
 from controller.decide.floors.demand import Asked, ask, observe
+from controller.decide.floors.demand import hold as demand_hold
+from controller.decide.floors.floor import Floor
 from controller.decide.knee_utilisation import estimate
 from controller.decide.warmup import WarmUp
-from controller.model.memory import Arrivals, InstanceMemory, Memory
+from controller.model.memory import Arrivals, InstanceMemory, Memory, Pending, Standing
 from controller.model.sample import Stale
 from controller.model.snapshot import Unknown
 
@@ -17,6 +19,9 @@ SCALING = {"hpa": "h", "target": {"name": "m"}, "min": {"floor": 2, "ceiling": 1
 FLEET = [instance(n, rate=10.0, cpu=0.5) for n in "abcd"]
 KNOWN = {n: InstanceMemory(uid=f"uid-{n}", capacity=20.0) for n in "abcd"}
 STEADY = Arrivals(40.0, 0.0, 0.0, 1000.0)
+
+
+STANDING = Standing(1, ((990.0, 1),), 0.0, 0.0, 990.0)
 
 
 def rules(**demand):
@@ -31,6 +36,7 @@ def asked(arrivals=STEADY, known=KNOWN, service=None, **demand):
         known,
         estimate(None),
         lead=WarmUp(180.0, fixed=True),
+        window_seconds=60.0,
     )
 
 
@@ -38,9 +44,9 @@ def asked(arrivals=STEADY, known=KNOWN, service=None, **demand):
     ("arrivals", "fields", "demand", "expected"),
     [
         pytest.param(STEADY, {}, {}, 3, id="40/s over 16/s each"),
-        pytest.param(STEADY, {}, {"utilisation": 0.5}, 4, id="40/s over 10/s each"),
+        pytest.param(STEADY, {}, {"utilisation": 0.5}, 5, id="40/s over 10/s each, and what chance adds"),
         pytest.param(STEADY, {"queue": queue(1200)}, {}, 4, id="1,200 waiting are 20/s more for a minute"),
-        pytest.param(STEADY, {"queue": queue(1200)}, {"drain": "10s"}, 10, id="or 120/s for ten seconds"),
+        pytest.param(STEADY, {"queue": queue(1200)}, {"drain": "10s"}, 11, id="or 120/s for ten seconds"),
         pytest.param(replace(STEADY, trend=0.1), {}, {}, 4, id="rising: 18/s more in three minutes"),
         pytest.param(replace(STEADY, trend=-0.2), {}, {}, 3, id="falling is not believed"),
         pytest.param(replace(STEADY, noise=10.0), {}, {}, 4, id="noise takes room"),
@@ -69,7 +75,7 @@ def test_the_floor(arrivals, fields, demand, expected):
 )
 def test_what_is_not_wholly_known_keeps_the_last_floor_and_is_a_doubt(fields, doubt):
     service = snapshot(fields.pop("instances", FLEET), at=1015.0, **fields)
-    assert observe(service, STEADY) == STEADY
+    assert observed(service, STEADY) == STEADY
     found = asked(service=service)
     assert (found.floor.replicas, found.doubt) == (3, doubt)
 
@@ -88,30 +94,55 @@ def test_without_an_estimate_there_is_no_floor(arrivals, known, doubt):
 
 def test_without_the_section_demand_asks_for_nothing():
     assert ask(
-        policy(scaling=SCALING).spec.scaling, snapshot(FLEET), STEADY, KNOWN, estimate(None), lead=WarmUp(180.0)
+        policy(scaling=SCALING).spec.scaling,
+        snapshot(FLEET),
+        STEADY,
+        KNOWN,
+        estimate(None),
+        lead=WarmUp(180.0),
+        window_seconds=60.0,
     ) == Asked(None)
 
 
-def series(rates, every=15.0):
-    arrivals = None
-    for tick, rate in enumerate(rates):
-        arrivals = observe(snapshot([instance("a", rate=rate)], at=1000.0 + every * tick), arrivals)
-    return arrivals
+def observed(service, before, load=None, known=KNOWN):
+    return observe(service, before, known, load=load, lead_seconds=180.0, window_seconds=60.0, quantile=0.95)
 
 
-def test_a_steady_rate_has_no_trend_and_no_noise():
-    assert series([40.0] * 50) == Arrivals(40.0, 0.0, 0.0, 1735.0)
+def test_work_that_came_with_the_requests_is_what_a_forecast_is_judged_by():
+    due = replace(STEADY, pending=(Pending(1015.0, 40.0, 1.0, 15.0),))
+    service = snapshot(FLEET, at=1015.0)
+    assert observed(service, due).noise == pytest.approx(0.0)
+    assert observed(service, due, load=3.0).noise > 0.4, "load of three replicas of 20/s"
 
 
-def test_a_ramp_is_followed():
-    found = series([40.0 + 1.5 * tick for tick in range(200)])
-    assert found.rate == pytest.approx(40.0 + 1.5 * 199, rel=0.02)
-    assert found.trend == pytest.approx(0.1, rel=0.05)
+def test_a_full_fleet_hides_what_else_would_come():
+    full = snapshot([instance(n, rate=10.0, cpu=1.0) for n in "abcd"], at=1015.0)
+    assert observed(full, STEADY, load=4.0).rate > STEADY.rate
 
 
-def test_a_gap_starts_the_series_anew():
-    old = Arrivals(40.0, 5.0, 3.0, 1000.0)
-    assert observe(snapshot([instance("a", rate=10.0)], at=1300.0), old) == Arrivals(10.0, 0.0, 0.0, 1300.0)
+def held(floor, before, service=None, doubt=""):
+    return demand_hold(Asked(Floor(floor, "why"), doubt), before, service or snapshot(FLEET), 180.0)
+
+
+def test_a_floor_that_stands_above_what_is_asked_for_says_so():
+    found, standing = held(3, Standing(9, ((990.0, 9),), 0.0, 0.0, 990.0))
+    assert found.floor == Floor(9, "why; 9 stay until less has been enough for 180 s")
+    assert standing.replicas == 9
+
+
+def test_in_doubt_the_standing_floor_may_only_rise():
+    standing = Standing(9, ((0.0, 9), (990.0, 2)), 0.0, 0.0, 990.0)
+    assert held(2, standing, snapshot(FLEET, at=1300.0), doubt="dark")[1].replicas == 9
+    assert held(11, standing, snapshot(FLEET, at=1300.0), doubt="dark")[1].replicas == 11
+
+
+def test_what_was_found_running_stays_at_first():
+    assert held(3, None, snapshot(FLEET, scale=scale(7)))[0].floor.replicas == 7
+
+
+def test_nothing_asked_for_leaves_what_stands():
+    standing = Standing(9, ((990.0, 9),), 0.0, 0.0, 990.0)
+    assert demand_hold(Asked(None, "no rate"), standing, snapshot(FLEET), 180.0) == (Asked(None, "no rate"), standing)
 
 
 def tick(memory, service_fields=None, low=2, instances=FLEET, at=1015.0, **demand):
@@ -133,7 +164,7 @@ def test_demand_beyond_the_ceiling_says_so():
     plan = tick(replace(LEARNT, arrivals=replace(STEADY, rate=900.0)), low=12)
     assert plan.hpa is None
     assert hold(plan, "minReplicas").reason.startswith("already at its ceiling 12: ")
-    assert "46 needed" in hold(plan, "minReplicas").reason
+    assert "37 needed" in hold(plan, "minReplicas").reason
 
 
 @pytest.mark.parametrize(
@@ -146,7 +177,9 @@ def test_demand_beyond_the_ceiling_says_so():
 )
 def test_min_goes_down_to_the_floor_and_no_further(low, capacities, expected):
     quiet = [instance(n, rate=10.0, cpu=0.3) for n in "abcd"]
-    memory = Memory(instances=capacities, arrivals=STEADY, at=1000.0, hpa_seen_at=0.0, calm_since=0.0)
+    memory = Memory(
+        instances=capacities, arrivals=STEADY, standing=STANDING, at=1000.0, hpa_seen_at=0.0, calm_since=0.0
+    )
     plan = tick(memory, low=low, instances=quiet)
     assert (None if plan.hpa is None else plan.hpa.after.min_replicas) == expected
     if expected is None:
@@ -158,8 +191,15 @@ def test_min_goes_down_to_the_floor_and_no_further(low, capacities, expected):
     [pytest.param(10, None, id="one of ten is noise"), pytest.param(11, 9, id="two of eleven are not")],
 )
 def test_min_that_stands_little_above_its_floor_stays_without_a_word(low, expected):
-    quiet = [instance(n, rate=36.0, cpu=0.3) for n in "abcd"]
-    memory = Memory(instances=KNOWN, arrivals=replace(STEADY, rate=144.0), at=1000.0, hpa_seen_at=0.0, calm_since=0.0)
+    quiet = [instance(n, rate=34.0, cpu=0.3) for n in "abcd"]
+    memory = Memory(
+        instances=KNOWN,
+        arrivals=replace(STEADY, rate=136.0),
+        standing=STANDING,
+        at=1000.0,
+        hpa_seen_at=0.0,
+        calm_since=0.0,
+    )
     plan = tick(memory, low=low, instances=quiet)
     assert (None if plan.hpa is None else plan.hpa.after.min_replicas) == expected
     assert hold(plan, "minReplicas") is None

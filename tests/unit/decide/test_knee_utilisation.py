@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.decide.decide import decide
-from controller.decide.knee_utilisation import BINS, LOWEST, MOST, PRIOR, estimate, learn, samples
+from controller.decide.knee_utilisation import BINS, EXTRA, LOWEST, MOST, PRIOR, estimate, learn, samples
 from controller.model.memory import Memory, UtilisationEvidence
 from controller.model.sample import Signal, Stale
 
@@ -25,9 +25,13 @@ def seen(pairs, ticks=20, every=15.0, before=None, at=1000.0):
     [
         pytest.param([], PRIOR, None, None, id="nothing: the prior"),
         pytest.param([(0.55, 0.1)], PRIOR, 0.56, None, id="held at 55 %: the prior still stands"),
-        pytest.param([(0.85, 0.1)], 0.90, 0.86, None, id="held at 85 %: a little more may be tried"),
+        pytest.param([(0.85, 0.1)], 0.92, 0.86, None, id="held at 85 %: a little more may be tried"),
         pytest.param([(0.99, 0.1)], MOST, 1.0, None, id="held when full: capped all the same"),
         pytest.param([(2.0, 0.1)], MOST, 1.0, None, id="more than full counts as full"),
+        pytest.param([(0.85, 0.44)], 0.868, 0.86, None, id="nearly over at 85 %: hardly more"),
+        pytest.param(
+            [(0.6, 0.45)], PRIOR, 0.62, None, id="nearly over below the prior: the prior stands until it breaks"
+        ),
         pytest.param([(0.6, 0.1), (0.7, 0.9)], 0.70, 0.62, 0.70, id="broke below the prior"),
         pytest.param([(0.6, 0.1), (0.9, 0.9)], PRIOR, 0.62, 0.90, id="what lies between is not believed"),
         pytest.param([(0.84, 0.1), (0.9, 0.9)], 0.90, 0.86, 0.90, id="up to where it broke"),
@@ -37,7 +41,7 @@ def seen(pairs, ticks=20, every=15.0, before=None, at=1000.0):
 )
 def test_the_knee(pairs, knee, seen_to, broken_from):
     found = estimate(seen(pairs))
-    assert found.utilisation == pytest.approx(knee)
+    assert found.utilisation == pytest.approx(knee, abs=0.002)
     assert found.seen_to == (None if seen_to is None else pytest.approx(seen_to))
     assert found.broken_from == (None if broken_from is None else pytest.approx(broken_from))
     assert found.why
@@ -111,7 +115,7 @@ def test_whatever_is_seen_the_knee_is_bounded_and_explained(ticks):
     found = estimate(evidence)
     assert LOWEST <= found.utilisation <= MOST
     assert found.seen_to is None or found.broken_from is None or found.seen_to <= found.broken_from
-    assert found.utilisation <= max(PRIOR, (found.seen_to or 0.0) + 0.05)
+    assert found.utilisation <= max(PRIOR, (found.seen_to or 0.0) + EXTRA)
     assert found.why
 
 
@@ -123,9 +127,9 @@ def test_more_that_broke_never_raises_the_knee_and_more_that_held_never_lowers_i
     def more(mass):
         return tuple(m + 500.0 * (i == index) for i, m in enumerate(mass))
 
-    stands = estimate(UtilisationEvidence(held, broken, 0.0))
-    worse = estimate(UtilisationEvidence(held, more(broken), 0.0))
-    better = estimate(UtilisationEvidence(more(held), broken, 0.0))
+    stands = estimate(UtilisationEvidence(held, broken, (0.0,) * BINS, 0.0))
+    worse = estimate(UtilisationEvidence(held, more(broken), (0.0,) * BINS, 0.0))
+    better = estimate(UtilisationEvidence(more(held), broken, (0.0,) * BINS, 0.0))
     if min(broken_from for k in (stands, worse, better) if (broken_from := k.broken_from or 1.0)) >= LOWEST:
         assert worse.utilisation <= stands.utilisation + 1e-9
         assert better.utilisation >= stands.utilisation - 1e-9

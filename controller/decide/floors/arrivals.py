@@ -1,0 +1,126 @@
+"""The fleet's request rate as a series that knows how wrong it has been.
+
+Level and trend follow Holt's linear method with gains for uneven steps, 1 − exp(−Δt/τ). Each forecast is kept until its
+time has come, and then judged: the mean distance of what came from what was forecast is the noise, and the margin is so
+many of these noises as have been enough. The margin is a quantile found by stochastic approximation (adaptive conformal
+inference, Gibbs and Candès 2021): a forecast that was too low widens it much, one that was not narrows it a little, so that
+in the long run the tolerated share is too low, whatever the shape of the traffic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import exp, isfinite, sqrt
+
+from controller.model.memory import Arrivals, Pending
+
+LEVEL_SECONDS = 30.0
+TREND_SECONDS = 120.0
+NOISE_SECONDS = 600.0
+GAP_SECONDS = 300.0
+"""After a gap as long as this the series starts anew; what it has learned of its margin stays."""
+FIRST_NOISE = 0.05
+"""Of the rate, until forecasts have been judged."""
+LEAST_NOISE = 0.02
+"""Of the rate: no traffic is smoother."""
+FIRST_MARGIN, LEAST_MARGIN, MOST_MARGIN = 1.5, 0.5, 16.0
+"""In noises."""
+MARGIN_PER_SECOND = 0.02 / 15.0
+"""By how much a forecast that was too low widens the margin per second that it stood for."""
+PENDING = 16
+"""Forecasts kept at a time, spread over the time ahead."""
+LARGEST = 1e12
+"""Requests/s are cut here, so that sums stay finite."""
+
+
+def first(rate: float, at: float, window_seconds: float, margin: float = FIRST_MARGIN) -> Arrivals:
+    """The series that begins with this rate, requests/s."""
+    rate = min(max(rate, 0.0), LARGEST)
+    return Arrivals(rate, 0.0, max(FIRST_NOISE * rate, poisson(rate, window_seconds)), at, margin)
+
+
+def follow(
+    before: Arrivals | None,
+    rate: float,
+    at: float,
+    *,
+    lead_seconds: float,
+    window_seconds: float,
+    tolerated: float,
+    judged_by: float | None = None,
+) -> Arrivals:
+    """The series with one more rate in it.
+
+    Args:
+        before: the series so far; None begins one.
+        rate: requests/s now.
+        at: seconds since the epoch.
+        lead_seconds: how far ahead the forecasts look: the time that a new replica takes to serve.
+        window_seconds: what a rate is a mean over.
+        tolerated: share of the time for which a forecast with its margin may have been too low.
+        judged_by: what forecasts are judged by, requests/s, where that is more than the rate: the work that came with it.
+    """
+    if not isfinite(rate):
+        return before if before is not None else first(0.0, at, window_seconds)
+    if before is None or not 0.0 < at - before.at < GAP_SECONDS:
+        if before is not None and before.at == at:
+            return before
+        return first(rate, at, window_seconds, FIRST_MARGIN if before is None else before.margin)
+    elapsed, rate = at - before.at, min(max(rate, 0.0), LARGEST)
+    expected = before.rate + before.trend * elapsed
+    level = max(expected + _gain(elapsed, LEVEL_SECONDS) * (rate - expected), 0.0)
+    slope = (level - before.rate) / elapsed
+    trend = before.trend + _gain(elapsed, TREND_SECONDS) * (slope - before.trend)
+    came = rate if judged_by is None or not isfinite(judged_by) else min(max(judged_by, rate), LARGEST)
+    judged = _judge(before, came, at, lead_seconds=lead_seconds, tolerated=tolerated)
+    after = replace(judged, rate=level, trend=trend, at=at)
+    return _remember(after, lead_seconds, window_seconds)
+
+
+def ahead(arrivals: Arrivals, lead_seconds: float) -> float:
+    """Requests/s forecast for so long ahead, without margin. A falling trend is not believed."""
+    return arrivals.rate + max(arrivals.trend, 0.0) * lead_seconds
+
+
+def noise(arrivals: Arrivals, window_seconds: float) -> float:
+    """By how much a forecast errs, requests/s: as seen, and at least what chance makes of arrivals by themselves."""
+    return max(arrivals.noise, LEAST_NOISE * arrivals.rate, poisson(arrivals.rate, window_seconds))
+
+
+def poisson(rate: float, window_seconds: float) -> float:
+    """Standard deviation of a rate counted over a window, for independent arrivals, requests/s."""
+    return sqrt(max(rate, 0.0) / window_seconds)
+
+
+def _judge(before: Arrivals, came: float, at: float, *, lead_seconds: float, tolerated: float) -> Arrivals:
+    """Noise and margin after the forecasts that are due; one that is overdue by a gap is dropped unjudged."""
+    spread, margin, kept, late = before.noise, before.margin, [], lead_seconds / PENDING + 60.0
+    missed, judged = before.missed, before.judged
+    for forecast in before.pending:
+        if forecast.due_at > at:
+            kept.append(forecast)
+            continue
+        if at - forecast.due_at > late:
+            continue
+        error, stood = came - forecast.rate, min(forecast.stood_seconds, GAP_SECONDS)
+        too_low = error > margin * forecast.noise
+        # Traffic that falls faster than is believed makes forecasts too high: no reason for more room.
+        distance = error if error > 0.0 else min(-error, spread)
+        spread += _gain(stood, NOISE_SECONDS) * (distance - spread)
+        margin += MARGIN_PER_SECOND * stood * ((1.0 if too_low else 0.0) - tolerated)
+        margin = min(max(margin, LEAST_MARGIN), MOST_MARGIN)
+        missed, judged = missed + stood * too_low, judged + stood
+    return replace(before, noise=spread, margin=margin, pending=tuple(kept), missed=missed, judged=judged)
+
+
+def _remember(after: Arrivals, lead_seconds: float, window_seconds: float) -> Arrivals:
+    last = after.pending[-1].due_at - lead_seconds if after.pending else None
+    elapsed = lead_seconds / PENDING if last is None else after.at - last
+    if lead_seconds <= 0.0 or elapsed < lead_seconds / PENDING:
+        return after
+    forecast = Pending(after.at + lead_seconds, ahead(after, lead_seconds), noise(after, window_seconds), elapsed)
+    return replace(after, pending=(*after.pending, forecast))
+
+
+def _gain(elapsed: float, constant: float) -> float:
+    return 1.0 - exp(-elapsed / constant)

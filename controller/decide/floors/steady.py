@@ -1,0 +1,48 @@
+"""A floor that does not turn back and forth: up at once, down only when that has been worth it.
+
+A replica that is let go and asked for again costs a warm-up, so the floor is lowered only onto the most that was wanted
+for as long as that, and only if it is lower by more than noise. A fleet that was found running stays for two warm-ups:
+before the first forecasts have been judged nobody knows how much of it is needed.
+"""
+
+from __future__ import annotations
+
+from controller.model.memory import Standing
+
+DEADBAND = 0.2
+"""Share by which less must be wanted before the floor is lowered; at least one replica."""
+FALLING_DEADBAND = 0.1
+"""The same once it is on its way down: to go on is no turn."""
+GAP_SECONDS = 300.0
+"""After a gap as long as this nothing is known of the time between, and the wait begins anew."""
+
+
+def settle(
+    before: Standing | None, wanted: int, at: float, *, warm_up_seconds: float, running: int | None = None
+) -> Standing:
+    """The floor that stands after this tick wanted so many replicas.
+
+    Args:
+        before: as returned by the last call; None at first.
+        wanted: replicas.
+        at: seconds since the epoch.
+        warm_up_seconds: what a new replica takes to serve.
+        running: replicas that are asked for now, where known; only the first call asks.
+    """
+    if before is None:
+        return Standing(max(wanted, running or 0), ((at, wanted),), at, at + warm_up_seconds, at)
+    if at <= before.at:
+        return before
+    since = at if at - before.at > GAP_SECONDS else before.since
+    # Only what is not exceeded later can be the most of any window.
+    kept = [(t, n) for t, n in before.wanted if n > wanted and t > at - warm_up_seconds]
+    recent = (*kept, (at, wanted))
+    if wanted >= before.replicas:
+        falling = before.falling and wanted == before.replicas
+        return Standing(wanted, recent, since, max(before.not_before, since), at, falling)
+    most = recent[0][1]
+    slack = max(1.0, (FALLING_DEADBAND if before.falling else DEADBAND) * before.replicas)
+    waited = at - since >= warm_up_seconds and at >= before.not_before
+    if waited and before.replicas - most >= slack:
+        return Standing(most, recent, since, before.not_before, at, falling=True)
+    return Standing(before.replicas, recent, since, before.not_before, at, before.falling)

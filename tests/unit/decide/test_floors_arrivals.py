@@ -1,0 +1,143 @@
+"""The request rate as a series that learns how wrong its forecasts are."""
+
+import random
+from math import inf, isfinite, nan
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.decide.floors.arrivals import (
+    FIRST_MARGIN,
+    FIRST_NOISE,
+    LEAST_MARGIN,
+    MOST_MARGIN,
+    PENDING,
+    ahead,
+    first,
+    follow,
+    noise,
+    poisson,
+)
+from controller.model.memory import Arrivals, Pending
+
+SURE = {"lead_seconds": 180.0, "window_seconds": 60.0, "tolerated": 0.005}
+
+
+def series(rates, every=15.0, before=None, at=1000.0, **given):
+    for tick, rate in enumerate(rates):
+        before = follow(before, rate, at + every * tick, **{**SURE, **given})
+    return before
+
+
+def needed(arrivals):
+    return ahead(arrivals, 180.0) + arrivals.margin * noise(arrivals, 60.0)
+
+
+def test_a_steady_rate_has_no_trend_and_its_noise_fades():
+    found = series([40.0] * 400)
+    assert (found.rate, found.trend) == (40.0, 0.0)
+    assert found.noise < 0.01 * FIRST_NOISE * 40.0
+    assert found.margin < FIRST_MARGIN
+    assert found.missed == 0.0
+
+
+def test_a_ramp_is_followed():
+    found = series([40.0 + 1.5 * tick for tick in range(200)])
+    assert found.rate == pytest.approx(40.0 + 1.5 * 199, rel=0.02)
+    assert found.trend == pytest.approx(0.1, rel=0.05)
+    assert ahead(found, 180.0) == pytest.approx(40.0 + 1.5 * 211, rel=0.02)
+
+
+def test_a_falling_trend_is_not_believed():
+    found = series([400.0 - tick for tick in range(100)])
+    assert found.trend < 0.0
+    assert ahead(found, 180.0) == found.rate
+
+
+def test_traffic_that_falls_needs_no_more_room():
+    steady = series([400.0] * 60)
+    found = series([400.0 - 2.0 * tick for tick in range(100)], before=steady, at=steady.at + 15.0)
+    assert found.noise <= steady.noise
+    assert found.margin <= steady.margin
+
+
+def test_a_gap_starts_the_series_anew_and_keeps_what_it_learned():
+    old = Arrivals(40.0, 5.0, 3.0, 1000.0, margin=4.0, pending=(Pending(1180.0, 40.0, 3.0, 15.0),))
+    assert follow(old, 10.0, 1300.0, **SURE) == first(10.0, 1300.0, 60.0, margin=4.0)
+    assert first(10.0, 0.0, 60.0).noise == max(FIRST_NOISE * 10.0, poisson(10.0, 60.0))
+
+
+def test_the_same_instant_teaches_nothing():
+    found = series([40.0] * 20)
+    assert follow(found, 90.0, found.at, **SURE) is found
+
+
+def test_no_forecast_is_judged_twice_nor_before_its_time():
+    found = series([40.0] * 12)
+    assert found.judged == 0.0
+    assert len(found.pending) == 11, "the first tick begins the series"
+    assert series([40.0] * 14, before=found, at=found.at + 15.0).judged == pytest.approx(14 * 15.0, abs=31.0)
+
+
+def test_long_leads_and_short_ticks_keep_few_forecasts():
+    assert len(series([40.0] * 5000, every=1.0, lead_seconds=21600.0).pending) <= PENDING + 1
+
+
+def test_a_late_forecast_is_dropped_unjudged():
+    before = Arrivals(
+        40.0, 0.0, 1.0, 1000.0, pending=(Pending(900.0, 1.0, 1.0, 15.0), Pending(1010.0, 40.0, 1.0, 15.0))
+    )
+    assert follow(before, 40.0, 1015.0, **SURE).judged == 15.0
+
+
+@pytest.mark.parametrize("tolerated", [0.05, 0.01])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(lambda rng: max(0.0, rng.gauss(100.0, 10.0)), id="noise"),
+        pytest.param(lambda rng: 100.0 + 20.0 * rng.expovariate(1.0), id="heavy tail"),
+    ],
+)
+def test_the_margin_comes_to_hold_as_often_as_it_should(shape, tolerated):
+    rng = random.Random(7)
+    learnt = series([shape(rng) for _ in range(6000)], tolerated=tolerated)
+    later = series([shape(rng) for _ in range(12000)], before=learnt, at=learnt.at + 15.0, tolerated=tolerated)
+    assert (later.missed - learnt.missed) / (later.judged - learnt.judged) == pytest.approx(tolerated, rel=0.35)
+
+
+def test_what_came_is_judged_by_the_work_where_that_is_more():
+    light, heavy = series([40.0] * 60), series([40.0] * 60, judged_by=50.0)
+    assert heavy.rate == light.rate
+    assert heavy.noise > light.noise
+    assert series([40.0] * 60, judged_by=10.0) == light
+
+
+wild = st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.0, 1e4)
+
+
+@given(st.lists(st.tuples(st.floats(-20.0, 400.0), wild, st.none() | wild), min_size=1, max_size=60))
+def test_whatever_comes_the_series_stays_finite_and_bounded(ticks):
+    found, at = None, 0.0
+    for elapsed, rate, work in ticks:
+        at += elapsed
+        found = follow(found, rate, at, judged_by=work, **SURE)
+        assert isfinite(found.rate)
+        assert found.rate >= 0.0
+        assert isfinite(needed(found))
+        assert needed(found) >= 0.0
+        assert LEAST_MARGIN <= found.margin <= MOST_MARGIN
+        assert 0.0 <= found.missed <= found.judged
+        assert len(found.pending) <= 40
+
+
+@pytest.mark.parametrize("rate", [nan, inf, -inf])
+def test_what_is_no_number_changes_nothing(rate):
+    found = series([40.0] * 20)
+    assert follow(found, rate, found.at + 15.0, **SURE) is found
+
+
+@given(st.lists(st.floats(0.0, 1e4), min_size=2, max_size=40), st.floats(1.0, 10.0))
+def test_twice_the_traffic_asks_for_twice_as_much_beyond_chance(rates, scale):
+    small, large = series(rates), series([scale * r for r in rates])
+    assert ahead(large, 180.0) == pytest.approx(scale * ahead(small, 180.0), rel=1e-6, abs=1e-6)
