@@ -58,6 +58,15 @@ def test_on_the_way_down_less_is_enough_to_go_on():
     assert (risen.replicas, risen.falling) == (80, False), "an eighth less, after a rise"
 
 
+def test_a_lowering_that_was_taken_back_makes_the_next_wait_longer():
+    found, standing = run([10] * 20 + [4] * 20 + [10] + [4] * 50)
+    assert found[31] == 4
+    assert found[41 + 12] == 10, "a warm-up is not enough any more"
+    assert found[41 + 25] == 4, "two are"
+    assert 0.0 < standing.regret < 1.0
+    assert run([4] * 400, before=standing, at=standing.at + 15.0)[1].regret < 0.05
+
+
 def test_one_replica_of_a_few_may_go():
     assert run([3] * 20 + [2] * 40)[0][-1] == 2
 
