@@ -17,6 +17,7 @@ from controller.decide.gaps import MEASURED, usual
 from controller.decide.members import Member
 from controller.decide.slo import LARGEST
 from controller.model.memory import InstanceMemory
+from controller.model.sample import Signal
 
 ERROR_PENALTY = 1.0
 """How much utilisation one failed request in one counts for."""
@@ -70,7 +71,7 @@ def learn(
         little: whether Little's law stands in for utilisation.
     """
     learnt = {}
-    told = usual(f.fresh for f in facts.values())
+    told: frozenset[Signal] | None = None
     late = AGED_SHARE * window
     for m in fleet:
         f, before = facts.get(m.name, NOTHING), m.memory.capacity
@@ -78,8 +79,12 @@ def learn(
         if measured is None or f.rate is None:
             continue
         # With a part missing the figure is too high: what was known counts on, and of a newcomer nothing is known.
-        if (f.gaps and not MEASURED.isdisjoint(f.gaps)) or (before is None and not told <= f.fresh):
+        if f.gaps and not MEASURED.isdisjoint(f.gaps):
             continue
+        if before is None:
+            told = usual(f.fresh for f in facts.values()) if told is None else told
+            if not told <= f.fresh:
+                continue
         if before is None or measured >= before or f.age is None or f.age <= late:
             learnt[m.name] = _blend(m.memory, measured, f.rate, window, now, little=little)
     return learnt

@@ -80,7 +80,7 @@ def judge(
         memories = {m.name: m.memory for m in fleet}
         shed = {m.name: _why(facts.get(m.name, NOTHING), m.memory, rules, now) for m in routable if m.memory.shedding}
         return Verdicts(memories, shed, panic=False, overload="", suspects=frozenset(shed))
-    crowd = {m.name: facts.get(m.name, NOTHING) for m in fleet}
+    crowd = facts if len(facts) == len(fleet) else {m.name: facts.get(m.name, NOTHING) for m in fleet}
     # Most are neither in trouble nor on their way out of it: nothing but their figures changes.
     drafts = {
         m.name: _Draft.of(m, crowd[m.name], rules, now) for m in fleet if not _well(m.memory, crowd[m.name], rules)

@@ -91,8 +91,10 @@ def rank(
     if not routable:
         reason = "no instance is ready" if fleet else "no instance is known"
         return _held(stay, *holds, Hold("weights", reason))
-    capacities = capacity.estimate({m.name: verdicts.memories[m.name] for m in routable}, service.at)
-    serving = {m.name: facts.get(m.name, NOTHING) for m in routable}
+    here = verdicts.memories if len(routable) == len(fleet) else {m.name: verdicts.memories[m.name] for m in routable}
+    capacities = capacity.estimate(here, service.at)
+    whole = len(routable) == len(facts) == len(fleet)
+    serving = facts if whole else {m.name: facts.get(m.name, NOTHING) for m in routable}
     loop = stability.loop(serving, spec.interval, window, memory.gain, little=little)
     weighing = _Weighing(
         rules=spec.routing,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import fsum
+from math import fsum, inf
 
 ROUNDS = 200
 """Steps of the search at the most; a handful is usual."""
@@ -43,22 +43,24 @@ def fill(capacities: Mapping[str, float], backlogs: Mapping[str, float], amount:
         backlogs: requests inside, by the same names.
         amount: requests to come, above 0.
     """
-    empty = [capacity for name, capacity in capacities.items() if not backlogs[name]]
-    order = [(0.0, capacity) for capacity in sorted(empty)]
-    order += sorted((backlogs[name] / capacity, capacity) for name, capacity in capacities.items() if backlogs[name])
-    width = held = level = 0.0
-    for index, (mark, capacity) in enumerate(order):
+    width = sum(sorted(capacity for name, capacity in capacities.items() if not backlogs[name]))
+    order = sorted((backlogs[name] / capacity, capacity) for name, capacity in capacities.items() if backlogs[name])
+    held, level = 0.0, amount / width if width > 0.0 else inf
+    for mark, capacity in order:
+        if level <= mark:
+            break
         width += capacity
         held += mark * capacity
         level = (amount + held) / width
-        if index + 1 == len(order) or level <= order[index + 1][0]:
-            break
     levels = {name: level * capacity - backlogs[name] for name, capacity in capacities.items()}
     return {name: max(0.0, share) for name, share in levels.items()}
 
 
 def _scale(rows: Sequence[tuple[float, float, float]], total: float) -> float:
-    """For rows of target, lower and upper bound: the scale at which the clamped shares sum to `total`: Newton's steps, which are exact on a line, inside a bracket."""
+    """The scale at which the clamped shares sum to `total`, for rows of target, lower and upper bound.
+
+    Newton's steps, which are exact on a line, inside a bracket.
+    """
     bottom, top, scale = 0.0, max(most / aim for aim, _, most in rows), 1.0
     for _ in range(ROUNDS):
         if not bottom < scale < top:
