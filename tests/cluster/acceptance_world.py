@@ -142,7 +142,8 @@ class World:
             "interval": "1s",
             "instances": {"selector": {"namespace": self.namespace, "service": name}},
             "signals": SIGNALS,
-            "routing": {},
+            # In step with the bounds, which move once a second here: nothing is lowered while a pod still warms up.
+            "routing": {"slowStart": "2s"},
             "concurrency": {"queue": f"{name}_jobs"},
             "scaling": section,
             **(sections or {}),
