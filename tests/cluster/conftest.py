@@ -35,3 +35,18 @@ def world(scaling_cluster, namespace, surroundings, tmp_path):
     made = World(scaling_cluster, namespace, tmp_path, **surroundings)
     yield made
     surroundings["exporter"].set(namespace, None)
+
+
+@pytest.fixture
+def steered(world):
+    """The world with a Deployment of two ready pods and a policy on it."""
+    world.policy()
+    world.deploy()
+    return world
+
+
+@pytest.fixture
+def daemon(steered):
+    """A daemon on it, which ticks when told to."""
+    with steered.daemon() as running:
+        yield running

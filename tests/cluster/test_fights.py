@@ -10,19 +10,6 @@ TICKS_A_MINUTE = 4
 """The interval is 15 s: a revert each minute comes every fourth tick."""
 
 
-@pytest.fixture
-def steered(world):
-    world.policy()
-    world.deploy()
-    return world
-
-
-@pytest.fixture
-def daemon(steered):
-    with steered.daemon() as running:
-        yield running
-
-
 def by_replace(world, body):
     """The whole object, as a cron job with `kubectl replace` does it: our mark goes with it."""
     world.kubectl("replace", body=body)

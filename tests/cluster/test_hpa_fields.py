@@ -14,19 +14,6 @@ DOWN = {
 FOUND = {"scaleDown": {"stabilizationWindowSeconds": 7}}
 
 
-@pytest.fixture
-def steered(world):
-    world.policy()
-    world.deploy()
-    return world
-
-
-@pytest.fixture
-def daemon(steered):
-    with steered.daemon() as running:
-        yield running
-
-
 def quiet(daemon, ticks=4):
     reports = [daemon.tick() for _ in range(ticks)]
     assert not any(outcome_of(report, "hpa") for report in reports), [r.plans[0].sentence() for r in reports]

@@ -15,20 +15,6 @@ from controller.model.outcome import Result
 POLICY, ORIGINAL, PAUSED = "trimtab/policy", "trimtab/original", "trimtab/paused"
 
 
-@pytest.fixture
-def steered(world):
-    """The world with a Deployment of two ready pods and a policy on it."""
-    world.policy()
-    world.deploy()
-    return world
-
-
-@pytest.fixture
-def daemon(steered):
-    with steered.daemon() as running:
-        yield running
-
-
 def rich_hpa(least=3, most=12, cpu=60):
     """An HPA as a person writes it, with more in it than Trimtab moves."""
     body = hpa(least=least, most=most, cpu=cpu)
