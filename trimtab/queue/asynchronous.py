@@ -139,7 +139,9 @@ class AsyncRequestQueue:
         """Wait until there may be something to take; at most `seconds`."""
         self._keeper.listen()
         key = self.protocol.keys.wake
-        await persist(lambda _: self._link.pop(key, max(seconds, 0.001)), self.settings.timeout_seconds)
+        await persist(
+            lambda _: self._link.pop(key, max(seconds, wire.LEAST_BLOCK_SECONDS)), self.settings.timeout_seconds
+        )
 
     async def complete(self, job: Job, result: bytes = b"", *, take: int = 0) -> list[Job]:
         """Settle a job with its result and, in the same round trip, take the next ones. Raises LeaseLost."""

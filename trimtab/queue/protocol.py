@@ -28,6 +28,8 @@ MAX_ID_BYTES = 200
 MAX_PRIORITY = 1000
 MAX_COST = 1_000_000
 
+LEAST_BLOCK_SECONDS = 0.002
+"""Redis before 7.0 cuts a wait to whole milliseconds, takes 0.001 s for none of them, and that for a wait without end."""
 ALL_KEYS = 13
 """Keys of a queue, as the scripts take them."""
 FRESH_KEYS = 8

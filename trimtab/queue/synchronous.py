@@ -176,7 +176,10 @@ class RequestQueue:
     def idle(self, seconds: float) -> None:
         """Block until there may be something to take; at most `seconds`."""
         self._keeper.listen()
-        persist(lambda _: self._link.pop(self.protocol.keys.wake, max(seconds, 0.001)), self.settings.timeout_seconds)
+        persist(
+            lambda _: self._link.pop(self.protocol.keys.wake, max(seconds, wire.LEAST_BLOCK_SECONDS)),
+            self.settings.timeout_seconds,
+        )
 
     def complete(self, job: Job, result: bytes = b"", *, take: int = 0) -> list[Job]:
         """Settle a job with its result and, in the same round trip, take the next ones.

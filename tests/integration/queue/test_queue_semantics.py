@@ -254,6 +254,11 @@ def test_retry_after_is_the_time_that_the_recent_starts_promise(make, redis):
     assert full.value.depth == 10
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.0014])
+def test_the_shortest_wait_ends(make, seconds):
+    make().idle(seconds)
+
+
 def test_released_work_keeps_its_place_and_its_attempts(make):
     queue = make()
     queue.enqueue_many([Request(b"1", deadline=60), Request(b"2")])
