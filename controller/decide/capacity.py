@@ -85,7 +85,7 @@ def learn(
             told = usual(f.fresh for f in facts.values()) if told is None else told
             if not told <= f.fresh:
                 continue
-        if before is None or measured >= before or f.age is None or f.age <= late:
+        if before is None or measured >= before or not (_late(f, late) or _refills(m.memory, window, now)):
             learnt[m.name] = _blend(m.memory, measured, f.rate, window, now, little=little)
     return learnt
 
@@ -96,9 +96,11 @@ def remember(
     """The members' memories with the estimates in them."""
     memories = {}
     for m in fleet:
-        memory, told = m.memory, facts.get(m.name, NOTHING).told
-        if told and told != memory.known:
-            memory = replace(memory, known=told)
+        f, memory = facts.get(m.name, NOTHING), m.memory
+        if f.told and f.told != memory.known:
+            memory = replace(memory, known=f.told)
+        if f.dark:
+            memory = replace(memory, dark_at=now)
         if (new := learnt.get(m.name)) is not None:
             memory = replace(memory, capacity=new.capacity, capacity_at=now, samples=new.samples)
         memories[m.name] = memory
@@ -133,6 +135,15 @@ def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Ca
             why += f", measured {now - m.capacity_at:.0f} s ago"
         found[name] = Capacity(value, why, True)
     return found
+
+
+def _late(f: Facts, late_seconds: float) -> bool:
+    return f.age is not None and f.age > late_seconds
+
+
+def _refills(memory: InstanceMemory, window: float, now: float) -> bool:
+    """Whether a rate covers a window that had run empty: until it is full again the rate reads too low."""
+    return memory.dark_at is not None and now - memory.dark_at < window
 
 
 def _measure(f: Facts, *, little: bool) -> float | None:

@@ -257,6 +257,7 @@ def _remembered(m: InstanceMemory, facts: Facts, learnt: Learnt | None, now: flo
         shed_since=m.shed_since,
         sheddings=m.sheddings,
         known=facts.told or m.known,
+        dark_at=now if facts.dark else m.dark_at,
     )
 
 

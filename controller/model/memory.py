@@ -42,6 +42,7 @@ class InstanceMemory:
         shed_since: since when it is shed, this time.
         sheddings: how often it was shed in a row; each doubles how long it stays so at the least.
         known: the signals that it has ever told: one of them that goes missing is a gap, not a zero.
+        dark_at: when it was last without a fresh request rate; None when it never was.
     """
 
     uid: str | None = None
@@ -61,6 +62,7 @@ class InstanceMemory:
     shed_since: float | None = None
     sheddings: int = 0
     known: frozenset[Signal] = frozenset()
+    dark_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

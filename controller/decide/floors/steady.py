@@ -52,7 +52,7 @@ def settle(
         regret += raised and before.falling
         return Standing(wanted, recent, since, max(before.not_before, since), at, before.falling and not raised, regret)
     wait = max(min(warm_up_seconds * (1.0 + REGRET_WAITS * regret), LONGEST_SECONDS), warm_up_seconds)
-    most = next(n for t, n in recent if t > at - wait)
+    most = next((n for t, n in recent if t > at - wait), wanted)
     slack = max(1.0, (FALLING_DEADBAND if before.falling else DEADBAND) * before.replicas)
     waited = at - since >= wait and at >= before.not_before
     if waited and before.replicas - most >= slack:

@@ -100,3 +100,17 @@ def test_a_partial_answer_teaches_nothing():
 def test_stale_rate_is_not_measured_again():
     _, after = decide(ROUTED, snapshot([instance("a", rate=Stale(10.0, 90.0))]), NOTHING)
     assert after.instances["a"].capacity is None
+
+
+def test_a_window_that_fills_again_lowers_nothing_and_raises_at_once():
+    window = ROUTED.spec.signals.window
+    _, before = decide(ROUTED, snapshot([instance("a"), instance("b")]), NOTHING)
+    _, dark = decide(ROUTED, snapshot([instance("a", rate=Absent("no series")), instance("b")], at=1100.0), before)
+
+    def capacity(rate, seconds):
+        back = snapshot([instance("a", rate=rate), instance("b")], at=1100.0 + seconds)
+        return decide(ROUTED, back, dark)[1].instances["a"].capacity
+
+    assert capacity(5.0, window - 1.0) == pytest.approx(20.0)
+    assert capacity(5.0, window + 1.0) < 15.0
+    assert capacity(20.0, window - 1.0) > 25.0

@@ -115,3 +115,8 @@ def test_ripples_inside_the_deadband_turn_nothing(level, ripples):
 def test_more_that_is_wanted_never_gives_less(wanted, more):
     low, high = run(wanted)[0], run([w + more for w in wanted])[0]
     assert all(b >= a for a, b in zip(low, high, strict=True))
+
+
+def test_without_a_warm_up_nothing_is_waited_for():
+    stands = settle(None, 5, 0.0, warm_up_seconds=0.0)
+    assert settle(stands, 1, 15.0, warm_up_seconds=0.0).replicas < 5
