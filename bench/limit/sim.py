@@ -12,7 +12,7 @@ from bench.limit.peers.vegas import Vegas
 from bench.limit.plant import SLO_SECONDS, Observed, Plant
 from controller.decide.limiter.limiter import update
 from controller.decide.limiter.sample import LimiterRules, LimiterSample
-from controller.model.memory import LimiterMemory
+from controller.model.limiter import LimiterMemory
 
 LEAST, MOST = 2, 1000
 RULES = LimiterRules(per_instance=5, least=LEAST, most=MOST, slo_seconds=SLO_SECONDS)

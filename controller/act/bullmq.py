@@ -12,7 +12,7 @@ import redis
 
 from controller.clients.redis import redis_errors
 from controller.model.outcome import Result
-from controller.policy.schema import Output
+from controller.policy.output import Output
 
 SYSTEM = "BullMQ"
 FIELD = "concurrency"

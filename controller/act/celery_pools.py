@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from controller.decide.pools import grow, share_out
 from controller.errors import Rejected, Unreachable
 from controller.model.outcome import Result
-from controller.policy.schema import Output
+from controller.policy.output import Output
 
 SYSTEM = "Celery"
 MISSES = 2

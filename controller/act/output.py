@@ -17,7 +17,8 @@ from controller.act import bullmq, celery_pools
 from controller.clients.redis import connect
 from controller.errors import Denied, LostLease, TimedOut
 from controller.model.outcome import Outcome, Result
-from controller.policy.schema import LoadPolicy, Output
+from controller.policy.output import Output
+from controller.policy.schema import LoadPolicy
 from controller.settings import Settings
 
 OUTPUT = "output"

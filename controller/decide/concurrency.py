@@ -15,7 +15,8 @@ from controller.decide.limiter.feed import resume, tick
 from controller.decide.limiter.sample import LimiterRules
 from controller.decide.proposal import Proposed
 from controller.decide.slo import ServiceLevel
-from controller.model.memory import LimiterMemory, Memory
+from controller.model.limiter import LimiterMemory
+from controller.model.memory import Memory
 from controller.model.snapshot import Known, ServiceSnapshot
 from controller.policy.schema import Concurrency
 

@@ -40,7 +40,8 @@ from controller.decide.scaling import Bounds, Wish
 from controller.decide.situation import Situation, situation
 from controller.decide.slo import ServiceLevel
 from controller.decide.zero import settle as settle_zero
-from controller.model.memory import LimiterMemory, Memory, UtilisationEvidence, frozen
+from controller.model.limiter import LimiterMemory
+from controller.model.memory import Memory, UtilisationEvidence, frozen
 from controller.model.plan import Change, Drain, Hold, HpaWrite, Overload, Plan, Publish, RankedEndpoint
 from controller.model.snapshot import HpaSpec, Known, ServiceSnapshot
 from controller.policy.schema import LoadPolicy, Scaling, Spec

@@ -19,7 +19,7 @@ from controller.decide.members import count_ready
 from controller.decide.proposal import Proposed
 from controller.decide.slo import measure
 from controller.model.inner import InnerMemory, LimitPlan, LimitView, Outlook, QueueCount
-from controller.model.memory import LimiterMemory
+from controller.model.limiter import LimiterMemory
 from controller.model.snapshot import ServiceSnapshot
 from controller.policy.schema import LoadPolicy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.model.memory import LimiterMemory
+from controller.model.limiter import LimiterMemory
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from controller.model.sample import Signal
-from controller.policy.address import broker_url, endpoint_template, server_url
+from controller.policy.address import endpoint_template, server_url
 from controller.policy.behavior import GivenBehavior
 from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY, WEEKDAYS, known_date, known_zone
+from controller.policy.output import QUEUE_NAME, Output
 from controller.policy.promql import checked_query
 from controller.policy.quantity import Duration, Ratio, at_least, at_most
 from controller.policy.section import Section
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
-QUEUE_NAME = r"^[A-Za-z0-9_.:-]+$"
 LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 
 Replicas = Annotated[int, Field(ge=1, le=100_000)]
@@ -143,45 +143,6 @@ class Routing(Section):
         30.0, description="A new instance's weight rises over this time from a tenth.", validate_default=False
     )
     validFor: Interval = Field(60.0, description="Clients may use a ranking for this long.", validate_default=False)
-
-
-class Output(Section):
-    """An existing queue that is told the limit as well."""
-
-    kind: Literal["bullmq", "celery"] = Field(description="Whose queue it is.")
-    queue: Annotated[str, Field(min_length=1, max_length=200, pattern=QUEUE_NAME)] = Field(
-        description="Name of the BullMQ queue, or of the queue that the Celery workers take from."
-    )
-    url: Annotated[str, AfterValidator(broker_url)] | None = Field(
-        None,
-        description="Redis of the BullMQ queue, default the daemon's own; or broker of the Celery workers. Without a password.",
-    )
-    urlFile: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="File that holds the URL, read for each write, where it carries a password."
-    )
-    prefix: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        "bull", description="BullMQ's key prefix; with braces in a cluster, as there."
-    )
-    workers: Annotated[str, Field(min_length=1)] = Field(
-        "*", description="Names of the Celery workers that share the limit, a pattern such as `llm@*`."
-    )
-    maxPerWorker: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
-        None, description="Processes that one Celery worker may have at most."
-    )
-    replyWithin: Positive = Field(
-        1.0, description="How long Celery workers have to answer. Each tick takes this long.", validate_default=False
-    )
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Output:
-        others = {"bullmq": ("workers", "maxPerWorker", "replyWithin"), "celery": ("prefix",)}[self.kind]
-        if wrong := [name for name in others if name in self.model_fields_set]:
-            raise ValueError(f"{wrong[0]} is not for {self.kind}")
-        if self.url is not None and self.urlFile is not None:
-            raise ValueError("give url or urlFile, not both")
-        if self.kind == "celery" and self.url is None and self.urlFile is None:
-            raise ValueError("celery needs url or urlFile: its broker")
-        return self
 
 
 class Concurrency(Section):

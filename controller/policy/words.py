@@ -11,8 +11,9 @@ from pydantic_core import ErrorDetails
 
 from controller.policy.budget import POLICY_KEY
 from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY
+from controller.policy.output import QUEUE_NAME
 from controller.policy.scalars import shown
-from controller.policy.schema import DNS_LABEL, DNS_NAME, LABEL_NAME, QUEUE_NAME, LoadPolicy
+from controller.policy.schema import DNS_LABEL, DNS_NAME, LABEL_NAME, LoadPolicy
 from controller.policy.yaml import Path
 
 _PATTERNS: Mapping[str, str] = {

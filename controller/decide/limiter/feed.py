@@ -12,7 +12,7 @@ from math import fsum
 
 from controller.decide.limiter.limiter import MEMORY_CUTS, SCARCE, update
 from controller.decide.limiter.sample import LimiterRules, LimiterSample
-from controller.model.memory import LimiterMemory
+from controller.model.limiter import LimiterMemory
 from controller.model.sample import Signal, fresh_value
 from controller.model.snapshot import Instance, Known, ServiceSnapshot
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from math import exp, log
 
 from controller.decide.limiter.curve import Cells, Curve, add, bend, cells_of, fit
-from controller.model.memory import LimiterMemory
+from controller.model.limiter import LimiterMemory
 
 QUIET, NOISY = 0.08, 0.18
 """Deviations of ln throughput up to which nothing is done about noise, and from which everything is."""

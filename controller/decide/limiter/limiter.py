@@ -11,7 +11,7 @@ from math import log
 from controller.decide.limiter.curve import Curve, shifted
 from controller.decide.limiter.knee import CLIMB, EVIDENCE, HIGHER, LOWER, follow, unrest
 from controller.decide.limiter.sample import LimiterRules, LimiterSample
-from controller.model.memory import LimiterMemory
+from controller.model.limiter import LimiterMemory
 
 DOWN, UP = 0.8, 1.25
 """Largest factor of one update, each way."""

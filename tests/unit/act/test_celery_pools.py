@@ -7,7 +7,7 @@ import pytest
 from controller.act.celery_pools import MISSES, CeleryPools
 from controller.errors import LostLease
 from controller.model.outcome import Result
-from controller.policy.schema import Output
+from controller.policy.output import Output
 
 OUTPUT = Output(kind="celery", queue="celery", url="redis://broker:6379/0")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from controller.decide.limiter.curve import cells_of, fit
 from controller.decide.limiter.limiter import DOWN, MEMORY_CUTS, UP, update
 from controller.decide.limiter.sample import LimiterRules, LimiterSample
-from controller.model.memory import LimiterMemory
+from controller.model.limiter import LimiterMemory
 
 RULES = LimiterRules(per_instance=5, least=2, most=200, slo_seconds=1.0)
 STANDING = LimiterMemory(40.0, ready=4)
