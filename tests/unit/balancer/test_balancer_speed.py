@@ -29,6 +29,15 @@ def core(weights, seed=1):
     return made, clock
 
 
+def share_of_a(made, requests):
+    counts = Counter()
+    for _ in range(requests):
+        ticket = made.take()
+        counts[ticket.endpoint] += 1
+        ticket.release(seconds=0.1)
+    return counts["a"] / requests
+
+
 def test_answers_fade():
     speed = Speed()
     speed.observe(2.0, 10.0)
@@ -80,23 +89,13 @@ def test_alone_again_it_goes_by_the_weights():
     made, _ = core({"a": 0.5, "b": 0.5})
     made.share({"a": 50.0}, {"a": (50.0, 500.0), "b": (50.0, 5.0)}, 0.05)
     made.alone()
-    counts = Counter()
-    for _ in range(4000):
-        ticket = made.take()
-        counts[ticket.endpoint] += 1
-        ticket.release(seconds=0.1)
-    assert counts["a"] / 4000 == pytest.approx(0.5, abs=0.03)
+    assert share_of_a(made, 4000) == pytest.approx(0.5, abs=0.03)
 
 
 def test_with_nothing_in_flight_shares_are_the_weights_whatever_the_speeds():
     made, _ = core({"a": 0.7, "b": 0.3})
     made.share({}, {"a": (50.0, 100.0), "b": (50.0, 5.0)}, 0.05)
-    counts = Counter()
-    for _ in range(8000):
-        ticket = made.take()
-        counts[ticket.endpoint] += 1
-        ticket.release(seconds=0.1)
-    assert counts["a"] / 8000 == pytest.approx(0.7, abs=0.02)
+    assert share_of_a(made, 8000) == pytest.approx(0.7, abs=0.02)
 
 
 def test_counts_fade_into_fair_shares_as_they_age():
