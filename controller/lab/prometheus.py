@@ -48,12 +48,14 @@ class PrometheusServer:
         host: str = "127.0.0.1",
         port: int | None = None,
         program: str | None = None,
+        retention: str = "2h",
     ) -> PrometheusServer:
         """Start Prometheus with its files in `folder`, and wait until it answers queries.
 
         `targets` are scraped at first; see `set_targets`. `scrape_config` holds more fields of the scrape configuration,
         such as `metric_relabel_configs`; `web_config` the web configuration file's content, such as `tls_server_config`
-        and `basic_auth_users`. The port is a free one unless given.
+        and `basic_auth_users`. The port is a free one unless given. `retention` is for how long samples are kept, as
+        Prometheus writes times.
 
         Raises:
             LabError: there is no `prometheus`, or it did not start.
@@ -77,7 +79,7 @@ class PrometheusServer:
             program,
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
-            "--storage.tsdb.retention.time=2h",
+            f"--storage.tsdb.retention.time={retention}",
             f"--web.listen-address={host}:{port}",
             "--web.enable-lifecycle",
             "--log.level=warn",

@@ -275,6 +275,12 @@ class History:
             return sorted(self._states, key=lambda state: int(state[1]["metadata"]["resourceVersion"]))
 
 
+def kill(process):
+    """kill -9, and wait for its end."""
+    process.kill()
+    process.wait()
+
+
 def outcome_of(report, actuator, result=None):
     """The outcomes of one actuator in a tick's report."""
     return [o for o in report.outcomes if o.actuator == actuator and (result is None or o.result is result)]

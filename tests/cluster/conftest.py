@@ -1,6 +1,11 @@
-import pytest
-from acceptance_world import Exporter, World
+import os
+import subprocess
+import sys
 
+import pytest
+from acceptance_world import Exporter, World, kill
+
+from controller.lab.ports import free_port
 from controller.lab.prometheus import PrometheusServer, Target
 from controller.lab.redis import RedisServer
 
@@ -50,3 +55,24 @@ def daemon(steered):
     """A daemon on it, which ticks when told to."""
     with steered.daemon() as running:
         yield running
+
+
+@pytest.fixture
+def start(world):
+    """Starts a daemon on the world as a process of its own; all are ended at the end."""
+    running = []
+
+    def begin():
+        command = [sys.executable, "-m", "controller", "run", "--policies", str(world.policies)]
+        command += ["--prometheus-url", world.prometheus_url, "--redis-url", world.settings().redis_url]
+        command += ["--kubernetes", "kubeconfig", "--kubeconfig", str(world.cluster.kubeconfig)]
+        command += ["--listen", f"127.0.0.1:{free_port()}", "--log-format", "json"]
+        log = (world.folder / f"daemon-{len(running)}.log").open("wb")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
+        running.append((subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ), log))
+        return running[-1][0]
+
+    yield begin
+    for process, log in running:
+        kill(process)
+        log.close()

@@ -1,13 +1,9 @@
-"""A steered HPA beside the plain one that it was found with, under the same load: never fewer pods, and steps all the way.
+"""A steered HPA beside the plain one that it was found with, under the same load: never fewer pods, and steps all the way."""
 
-The forecast's floor takes the same way as a schedule's once it has said how many: `_up_to` in `controller/decide/scaling.py`.
-"""
-
-import itertools
 import time
 
 import pytest
-from twin import PLAIN, STEERED, Counted, Twin, killed, never_fewer_than_the_plain_one
+from twin import Counted, Twin, compared, killed
 
 from controller.deadline import Deadline
 
@@ -20,20 +16,6 @@ def twin(world):
     made = Twin(world)
     yield made
     world.cluster.metrics.clear(world.namespace)
-
-
-def in_steps(bounds, step=2):
-    for before, after in itertools.pairwise(bounds):
-        assert all(abs(b - a) <= step for a, b in zip(before, after, strict=True)), bounds
-        assert after[0] <= after[1]
-
-
-def compared(history):
-    """The steered replicas, once it is sure that nothing was stopped which the plain HPA kept."""
-    steered, plain = history.replicas(STEERED), history.replicas(PLAIN)
-    never_fewer_than_the_plain_one(steered, plain)
-    in_steps(history.bounds())
-    return steered, plain
 
 
 def test_a_spike_and_its_decay(twin):

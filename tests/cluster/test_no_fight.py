@@ -1,17 +1,11 @@
 """Limiter, weights and the real HPA on one fleet under a spike, a plateau and a decay: none fights another, alive or killed."""
 
-import os
-import signal
-import subprocess
-import sys
-
 import pytest
-from acceptance_world import History
+from acceptance_world import History, kill
 from fight_world import ENOUGH, HIGH, LOW, SLOTS, TARGET, Fleet, direction_changes, policy
 from support.eventually import eventually
 from support.objects import hpa
 
-from controller.lab.ports import free_port
 from trimtab.contract import Keys
 
 LOOKS = 40
@@ -21,30 +15,15 @@ DITHER = 0.4
 
 
 @pytest.fixture
-def start(world):
-    running = []
+def begin(world, start):
+    """Start a daemon, and wait until it steers the limit and the HPA."""
 
-    def begin():
-        command = [sys.executable, "-m", "controller", "run", "--policies", str(world.policies)]
-        command += ["--prometheus-url", world.prometheus_url, "--redis-url", world.settings().redis_url]
-        command += ["--kubernetes", "kubeconfig", "--kubeconfig", str(world.cluster.kubeconfig)]
-        command += ["--listen", f"127.0.0.1:{free_port()}", "--log-format", "json"]
-        log = (world.folder / f"daemon-{len(running)}.log").open("wb")
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
-        running.append((subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ), log))
+    def steering():
+        process = start()
         eventually(lambda: world.hpa() and world.redis.exists(Keys(world.key()).limiter), timeout_seconds=60)
-        return running[-1][0]
+        return process
 
-    yield begin
-    for process, log in running:
-        process.kill()
-        process.wait()
-        log.close()
-
-
-def kill(process):
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    return steering
 
 
 def grown(world, fleet):
@@ -79,11 +58,11 @@ def check_phase(history, looks):
     assert all(count <= 1 for count in turned.values()), (turned, numbers(history), [limit for limit, _ in looks])
 
 
-def test_a_spike_a_plateau_and_a_decay_turn_nothing_more_than_once(world, start):
+def test_a_spike_a_plateau_and_a_decay_turn_nothing_more_than_once(world, begin):
     policy(world)
     world.deploy()
     with Fleet(world, default_limit=SLOTS) as fleet:
-        start()
+        begin()
         fleet.turns(8)
         stood = fleet.seen[-1][0]
         phases = (
@@ -117,7 +96,7 @@ def alone(world):
     return found
 
 
-def test_killed_at_the_worst_moment_of_each_phase_it_is_no_worse_than_the_hpa_alone(world, start):
+def test_killed_at_the_worst_moment_of_each_phase_it_is_no_worse_than_the_hpa_alone(world, begin):
     policy(world)
     world.deploy()
     needed = min(alone(world), ENOUGH)
@@ -127,21 +106,21 @@ def test_killed_at_the_worst_moment_of_each_phase_it_is_no_worse_than_the_hpa_al
 
     # The workers' own default would starve them: the published one must hold.
     with Fleet(world, default_limit=1) as fleet:
-        process = start()
+        process = begin()
         fleet.turns(8)
         fleet.load(HIGH)
         # More is asked for, and not there yet.
         eventually(lambda: fleet.waiting > 20 or world.replicas() > 2, timeout_seconds=30)
         kill(process)
         eventually(lambda: served(fleet), timeout_seconds=90)
-        process = start()
+        process = begin()
         fleet.turns(LOOKS // 2)
         kill(process)
         # The limit expires, and what was published for that day holds: as much as the pods can serve, and not one.
         eventually(lambda: world.redis.get(Keys(world.key()).limit) is None, timeout_seconds=30)
         fleet.turns(LOOKS // 2)
         eventually(lambda: served(fleet), timeout_seconds=60)
-        process = start()
+        process = begin()
         fleet.load(LOW)
         eventually(lambda: world.replicas() < needed or world.bounds()[0] < ENOUGH, timeout_seconds=60)  # it has begun
         kill(process)

@@ -1,41 +1,12 @@
 """Load comes, the daemon makes room in steps, the real HPA controller fills it; the daemon dies half-way and comes back."""
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 
-import pytest
-from acceptance_world import BUSY, CALM, History
+from acceptance_world import BUSY, CALM, History, kill
 from support.eventually import eventually
-
-from controller.lab.ports import free_port
 
 STEP = 1
 QUICK = {"replicas": STEP, "every": "1s", "lowerEvery": "1s"}
-
-
-@pytest.fixture
-def start(world):
-    """Start a daemon as a process of its own; all are ended at the end."""
-    running = []
-
-    def begin():
-        command = [sys.executable, "-m", "controller", "run", "--policies", str(world.policies)]
-        command += ["--prometheus-url", world.prometheus_url, "--redis-url", world.settings().redis_url]
-        command += ["--kubernetes", "kubeconfig", "--kubeconfig", str(world.cluster.kubeconfig)]
-        command += ["--listen", f"127.0.0.1:{free_port()}", "--log-format", "json"]
-        log = (world.folder / f"daemon-{len(running)}.log").open("wb")
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
-        running.append((subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ), log))
-        return running[-1][0]
-
-    yield begin
-    for process, log in running:
-        process.kill()
-        process.wait()
-        log.close()
 
 
 def load(world, level, cpu):
@@ -69,8 +40,7 @@ def test_room_is_made_in_steps_filled_by_the_hpa_and_taken_back_with_no_pod_kill
         eventually(lambda: world.hpa() and world.bounds() == (2, 3))
         load(world, BUSY, cpu=1.5)
         eventually(lambda: world.bounds()[1] >= 4, timeout_seconds=30)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
+        kill(first)
         stood = world.bounds()
         start()
         eventually(lambda: world.bounds() == (3, 5), timeout_seconds=30)

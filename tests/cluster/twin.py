@@ -8,6 +8,8 @@ from support.objects import hpa
 
 STEERED, PLAIN = "web", "plain"
 SLO_SECONDS = 0.5
+PER_CORE = 20.0
+"""Requests/s that a core serves."""
 LAG_SECONDS = 6.0
 """Two HPAs look once a second, each at its own moment, and each waits 5 s after the last high recommendation of its own."""
 
@@ -35,7 +37,8 @@ class Twin:
         """Bring what the pods use, and how the steered ones fare, up to date."""
         self._ready = {name: self.world.ready(name) for name in (STEERED, PLAIN)}
         full = self.cores / max(1, self._ready[STEERED])
-        self.world.exporter.set(self.world.namespace, (0.1 if full < 0.85 else 2 * SLO_SECONDS, min(full, 1.0)))
+        response, full = 0.1 if full < 0.85 else 2 * SLO_SECONDS, min(full, 1.0)
+        self.world.exporter.set(self.world.namespace, (response, full, PER_CORE * full))
 
     def run(self, daemon, cores, until, timeout_seconds=40.0):
         """Ticks under a load until the condition holds."""
@@ -83,6 +86,21 @@ class Counted(History):
                 if not rows or rows[-1] != pair:
                     rows.append(pair)
         return rows
+
+
+def in_steps(bounds, step=2):
+    """Whether no bound moved by more than a step, nor crossed the other."""
+    for before, after in itertools.pairwise(bounds):
+        assert all(abs(b - a) <= step for a, b in zip(before, after, strict=True)), bounds
+        assert after[0] <= after[1]
+
+
+def compared(history):
+    """Steered and plain replicas, once it is sure that nothing was stopped which the plain HPA kept."""
+    steered, plain = history.replicas(STEERED), history.replicas(PLAIN)
+    never_fewer_than_the_plain_one(steered, plain)
+    in_steps(history.bounds())
+    return steered, plain
 
 
 def killed(rows):

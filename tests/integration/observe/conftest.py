@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 import redis
+from support import past
 from support.redis_lab import free_cluster_port
 
 from controller.policy.schema import LoadPolicy
@@ -192,16 +193,13 @@ def prometheus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def backfilled_prometheus(tmp_path_factory):
     """Starts a real Prometheus that scrapes nothing and holds a past, given as OpenMetrics text; returns its URL."""
-    for tool in ("prometheus", "promtool"):
-        if shutil.which(tool) is None:
-            pytest.fail(f"{tool} is not installed: make tools")
+    if shutil.which("prometheus") is None:
+        pytest.fail("prometheus is not installed: make tools")
     with contextlib.ExitStack() as stack:
 
         def start(text):
             folder, port = tmp_path_factory.mktemp("backfilled"), free_port()
-            (folder / "past.txt").write_text(text)
-            fill = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "past.txt", "data"]
-            subprocess.run(fill, cwd=folder, check=True, capture_output=True)
+            past.fill(folder, text)
             (folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": []}))
             flags = (
                 "--config.file=prometheus.yml",
