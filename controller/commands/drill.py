@@ -19,9 +19,10 @@ def run(settings: Settings, *, as_json: bool) -> int:
     Raises:
         ConfigError: the policies are faulty.
     """
-    policies = PolicyStore(Path(settings.policies)).load().policies
-    verdicts = {policy.key: drill(policy) for policy in policies}
-    may_fall = {policy.key: control(policy) for policy in policies}
+    loaded = PolicyStore(Path(settings.policies)).load()
+    policies, budgets = loaded.policies, loaded.budgets
+    verdicts = {policy.key: drill(policy, budgets) for policy in policies}
+    may_fall = {policy.key: control(policy, budgets) for policy in policies}
     fell = [v for found in verdicts.values() for v in found if v.fell]
     if as_json:
         shown = {

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import ceil, fsum
 
+from controller.decide.budget import Grant, within
 from controller.decide.concurrency import default
 from controller.model.memory import InstanceMemory, Memory
 from controller.model.plan import Overload
 from controller.model.sample import Signal, fresh_value
 from controller.model.snapshot import HpaView, Instance, Known, ScaleView, ServiceSnapshot
-from controller.policy.schema import LoadPolicy
+from controller.policy.schema import Bound, LoadPolicy
 
 STARVED = 0.9
 """Share of the HPA's CPU target below which the limit may not be cut while requests wait."""
@@ -96,17 +97,20 @@ def starves(policy: LoadPolicy, service: ServiceSnapshot) -> str | None:
     return f"{queue.depth} requests wait at {mean:.0%} CPU, and the HPA scales out at {rules.cpu.target} %"
 
 
-def overload(policy: LoadPolicy, service: ServiceSnapshot, pressure: str | None) -> Overload | None:
+def overload(
+    policy: LoadPolicy, service: ServiceSnapshot, pressure: str | None, grant: Grant | None = None
+) -> Overload | None:
     """Whether every actuator is at its end while demand lasts; None when one is left, or when that is not known.
 
     Args:
         pressure: why more replicas are wanted, once that has lasted; None when they are not.
+        grant: what a shared budget allows: what it does not give is not left to be asked for. None when in none.
     """
-    end = None if pressure is None else _at_the_end(policy, service)
+    end = None if pressure is None else _at_the_end(policy, service, grant)
     return None if end is None else Overload(f"{pressure}; {end}", _retry_after_seconds(service))
 
 
-def _at_the_end(policy: LoadPolicy, service: ServiceSnapshot) -> str | None:
+def _at_the_end(policy: LoadPolicy, service: ServiceSnapshot, grant: Grant | None) -> str | None:
     """Why there can be no more replicas, in words; None when there can, or when that is not known."""
     rules = policy.spec.scaling
     if rules is None:
@@ -115,13 +119,21 @@ def _at_the_end(policy: LoadPolicy, service: ServiceSnapshot) -> str | None:
     scale = service.scale.value if isinstance(service.scale, Known) else None
     if view is None or scale is None:
         return None
+    # While it is not known what the budget gives, only the policy's own ceiling is an end.
+    granted = within(rules, grant if grant is None or grant.replicas is not None else None, view.spec.max_replicas)
     running = _running(view, scale)
-    if running >= rules.max.ceiling:
-        return f"{running} replicas run, the ceiling is {rules.max.ceiling}"
+    if running >= granted.max.ceiling:
+        return f"{running} replicas run, the ceiling is {granted.max.ceiling}{_whose(rules.max, granted.max, grant)}"
     desired = scale.spec_replicas if view.desired_replicas is None else view.desired_replicas
-    if view.spec.min_replicas >= rules.min.ceiling and desired <= scale.spec_replicas <= scale.status_replicas:
-        return f"minReplicas is at its ceiling {rules.min.ceiling}, and the HPA sees no reason for more than {desired}"
+    if view.spec.min_replicas >= granted.min.ceiling and desired <= scale.spec_replicas <= scale.status_replicas:
+        ceiling = f"{granted.min.ceiling}{_whose(rules.min, granted.min, grant)}"
+        return f"minReplicas is at its ceiling {ceiling}, and the HPA sees no reason for more than {desired}"
     return None
+
+
+def _whose(own: Bound, granted: Bound, grant: Grant | None) -> str:
+    """The budget in brackets, where it is what bounds."""
+    return f" ({grant.words})" if grant is not None and granted.ceiling < own.ceiling else ""
 
 
 def _running(view: HpaView, scale: ScaleView) -> int:

@@ -82,7 +82,7 @@ def decide(
     limit, limiter = _limit(policy, service, now, memory, level)
     asked, foreseen, now = asked_floor.ask(policy, service, now)
     hpa, drain, hpa_changes, hpa_holds = _hpa(policy, service, now, level, spot, asked=asked)
-    overload = coordinate.overload(policy, service, _lasting(spot, now, policy, service.at))
+    overload = coordinate.overload(policy, service, _lasting(spot, now, policy, service.at), grant)
 
     plan = Plan(
         policy=policy.key,

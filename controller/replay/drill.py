@@ -6,12 +6,13 @@ run its bounds do fall, so that a bound that stays in a fault has been held, not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, inf
 
+from controller.decide.budget import Grant, grants
 from controller.decide.decide import decide
-from controller.model.memory import Memory, frozen
+from controller.model.memory import Claim, Memory, frozen
 from controller.model.plan import Plan
 from controller.model.sample import Absent, Fresh, Invalid, Sample, Signal, Stale
 from controller.model.snapshot import (
@@ -28,6 +29,7 @@ from controller.model.snapshot import (
     ServiceSnapshot,
     Unknown,
 )
+from controller.policy.budget import Budget, Share
 from controller.policy.presets import load_preset
 from controller.policy.schema import LoadPolicy, Scaling
 
@@ -36,6 +38,8 @@ INSTANCES = 4
 SLACK = 1e-6
 AFTER = 2
 """Ticks with whole data after the fault in which nothing may fall either: calm begins anew."""
+NEIGHBOUR_CEILING = 100_000
+"""Those who share its budget would use any number of replicas."""
 
 Break = Callable[[ServiceSnapshot], ServiceSnapshot]
 
@@ -98,6 +102,7 @@ class _World:
 
     policy: LoadPolicy
     spec: HpaSpec | None
+    budgets: Sequence[Budget] = ()
     at: float = BEGUN
     memory: Memory = field(default_factory=Memory)
     said: Published | None = None
@@ -107,7 +112,7 @@ class _World:
         snapshot = self._healthy()
         if fault is not None:
             snapshot = fault.spoil(replace(snapshot, at=snapshot.at + fault.skew_seconds))
-        plan, self.memory = decide(self.policy, snapshot, self.memory)
+        plan, self.memory = decide(self.policy, snapshot, self.memory, self._grant(snapshot.at))
         if plan.hpa is not None and (fault is None or fault.writes):
             self.spec = plan.hpa.after
         if plan.publish is not None and (fault is None or fault.publishes):
@@ -124,6 +129,15 @@ class _World:
         if spec is None:
             return _Standing(None, None, limit, self._weights())
         return _Standing(spec.min_replicas, spec.max_replicas, limit, self._weights())
+
+    def _grant(self, at: float) -> Grant | None:
+        """What is left to it by neighbours that are well, hold what they run, and ask for all there is."""
+        claims: dict[str, Claim | None] = {
+            share.policy: Claim(_least(share), _least(share), NEIGHBOUR_CEILING, 1.0, at, self.policy.spec.interval)
+            for budget in self.budgets
+            for share in budget.spec.policies
+        }
+        return grants(self.budgets, {**claims, self.policy.key: self.memory.claim}, at).get(self.policy.key)
 
     def _weights(self) -> dict[str, float]:
         return {} if self.said is None else dict(self.said.weights)
@@ -146,14 +160,14 @@ class _World:
         )
 
 
-def drill(policy: LoadPolicy) -> list[Verdict]:
-    """Every fault against one policy."""
-    return [_run(policy, fault) for fault in faults(policy)]
+def drill(policy: LoadPolicy, budgets: Sequence[Budget] = ()) -> list[Verdict]:
+    """Every fault against one policy; `budgets` are those in force."""
+    return [_run(policy, budgets, fault) for fault in faults(policy)]
 
 
-def control(policy: LoadPolicy) -> tuple[str, ...]:
+def control(policy: LoadPolicy, budgets: Sequence[Budget] = ()) -> tuple[str, ...]:
     """What falls while nothing is wrong: the numbers whose holding the drill can prove. Empty without room to fall."""
-    world, ticks = _calm(policy)
+    world, ticks = _calm(policy, budgets)
     before = world.standing()
     for _ in range(ticks):
         world.tick()
@@ -184,13 +198,18 @@ def faults(policy: LoadPolicy) -> list[Fault]:
     ]
 
 
-def _run(policy: LoadPolicy, fault: Fault) -> Verdict:
-    world, ticks = _calm(policy)
+def _run(policy: LoadPolicy, budgets: Sequence[Budget], fault: Fault) -> Verdict:
+    world, ticks = _calm(policy, budgets)
     before = least = world.standing()
     for tick in range(ticks + AFTER):
         world.tick(fault if tick < ticks else None)
+        stands = world.standing()
+        if (
+            tick >= ticks and world.budgets
+        ):  # on whole data again, what stands above a grant is not for want of data lowered
+            stands = replace(stands, minimum=before.minimum, maximum=before.maximum)
         # What falls and comes back has fallen.
-        least = least.least(world.standing())
+        least = least.least(stands)
     worst = min(before.weights, key=lambda name: least.weights[name] - before.weights[name], default=None)
     return Verdict(
         policy.key,
@@ -203,10 +222,12 @@ def _run(policy: LoadPolicy, fault: Fault) -> Verdict:
     )
 
 
-def _calm(policy: LoadPolicy) -> tuple[_World, int]:
+def _calm(policy: LoadPolicy, budgets: Sequence[Budget]) -> tuple[_World, int]:
     """A fleet just before its bounds are due to fall, and for how many ticks to watch it."""
     scaling = policy.spec.scaling
-    world = _World(policy, None if scaling is None else _roomy(scaling))
+    shared = [budget for budget in budgets if any(share.policy == policy.key for share in budget.spec.policies)]
+    spec = None if scaling is None else _roomy(scaling, _most(policy.key, shared))
+    world = _World(policy, spec, shared)
     wait = 300.0 if scaling is None else max(scaling.steps.lowerEvery, 60.0)
     ticks = ceil(wait / policy.spec.interval)
     for _ in range(ticks):
@@ -214,10 +235,24 @@ def _calm(policy: LoadPolicy) -> tuple[_World, int]:
     return world, 2 * ticks
 
 
-def _roomy(rules: Scaling) -> HpaSpec:
-    """Bounds with room to fall: above their floors as far as the policy allows, and max above what runs."""
+def _most(key: str, shared: Sequence[Budget]) -> float:
+    """The highest maxReplicas that a budget could ever give it: all but what is guaranteed to others."""
+    most = inf
+    for budget in shared:
+        others = sum(_least(share) * share.cost for share in budget.spec.policies if share.policy != key)
+        cost = next(share.cost for share in budget.spec.policies if share.policy == key)
+        most = min(most, max((budget.spec.units - others) // cost, INSTANCES))
+    return most
+
+
+def _least(share: Share) -> int:
+    return 1 if share.guaranteed is None else share.guaranteed
+
+
+def _roomy(rules: Scaling, most: float) -> HpaSpec:
+    """Bounds with room to fall: above their floors as far as policy and budget allow, and max above what runs."""
     targets = [("cpu", rules.cpu), ("memory", rules.memory)]
-    low, high = rules.min.ceiling, rules.max.ceiling
+    low, high = int(min(rules.min.ceiling, most)), int(min(rules.max.ceiling, most))
     named = tuple(ResourceTarget(name, section.target) for name, section in targets if section is not None)
     return HpaSpec(rules.target.kind, rules.target.name, min(low, high), high, named)
 

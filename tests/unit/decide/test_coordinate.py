@@ -4,6 +4,7 @@ import pytest
 from decide_world import change, hpa, instance, policy, published, queue, scale, snapshot, whole_policy
 
 from controller.decide import coordinate
+from controller.decide.budget import Grant
 from controller.decide.decide import decide
 from controller.model.memory import InstanceMemory, Memory
 from controller.model.sample import Absent, Signal
@@ -121,6 +122,50 @@ def test_when_nothing_is_left(rules, pressure, fields, words):
     if found is not None:
         assert words in found.reason
         assert found.reason.startswith("p95; ")
+
+
+EIGHT = {"hpa": hpa(2, 8, current_replicas=8, desired_replicas=8), "scale": scale(8)}
+
+
+@pytest.mark.parametrize(
+    ("grant", "fields", "words"),
+    [
+        pytest.param(
+            Grant(8, 2, "budget gpus: 16 of 16 in use, granted 8"),
+            EIGHT,
+            "p95; 8 replicas run, the ceiling is 8 (budget gpus: 16 of 16 in use, granted 8)",
+            id="all that it is granted runs",
+        ),
+        pytest.param(Grant(9, 2, "budget"), EIGHT, None, id="one more is granted"),
+        pytest.param(Grant(None, 2, "budget"), EIGHT, None, id="not known what it may have"),
+        pytest.param(
+            Grant(None, 2, "budget"), FULL, "p95; 20 replicas run, the ceiling is 20", id="its own ceiling is its end"
+        ),
+        pytest.param(
+            Grant(4, 2, "budget"),
+            {"hpa": hpa(4, 8, desired_replicas=3), "scale": scale(3)},
+            "p95; minReplicas is at its ceiling 4 (budget), and the HPA sees no reason for more than 3",
+            id="min can carry no more than is granted",
+        ),
+        pytest.param(
+            Grant(30, 2, "budget"), FULL, "p95; 20 replicas run, the ceiling is 20", id="more than it may use"
+        ),
+    ],
+)
+def test_a_service_that_runs_all_that_its_budget_grants_is_at_its_end(grant, fields, words):
+    found = coordinate.overload(WHOLE, snapshot(FOUR, **fields), "p95", grant)
+    assert (found and found.reason) == words
+
+
+def test_overload_at_the_grant_is_planned_and_published():
+    world = {**EIGHT, "queue": queue(200, 20), "published": published(20)}
+    memory, grant = Memory(), Grant(8, 2, "budget gpus: 16 of 16 in use, granted 8")
+    for tick in range(2):
+        plan, memory = decide(WHOLE, snapshot(SLOW, at=AT + 15 * tick, **world), memory, grant)
+    assert plan.overload == plan.publish.overload
+    assert plan.overload.reason.endswith("(budget gpus: 16 of 16 in use, granted 8)")
+    plan, _ = decide(WHOLE, snapshot(SLOW, at=AT + 30, **world), memory, Grant(12, 2, "budget gpus"))
+    assert plan.overload is None
 
 
 @pytest.mark.parametrize(
