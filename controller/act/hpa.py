@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,14 @@ from controller.clients.kube import FIELD_MANAGER, FieldConflict, KubeApi, path_
 from controller.deadline import Deadline
 from controller.errors import Conflict, NotFound, Rejected
 from controller.model.fence import Fence
-from controller.model.hpa import ORIGINAL, POLICY, adopted, annotations_of, original_of, owns
+from controller.model.hpa import LEARNED, ORIGINAL, POLICY, adopted, annotations_of, original_of, owns
 from controller.model.outcome import Result
 from controller.model.plan import HpaRelease, HpaWrite
 
 CONFLICT_PAUSE_SECONDS = 600.0
 _BEHAVIOR = ".spec.behavior"
+_LEARNED = f".metadata.annotations.{LEARNED}"
+"""Nobody else's, whoever has written there."""
 _APPLIERS = ("kubectl", "helm", "before-first-apply")
 """Tools that a person runs once. A GitOps controller is not among them: it would take the fields back, for ever."""
 
@@ -145,7 +147,8 @@ class HpaWriter:
         try:
             return self._kube.apply(path, wanted, deadline=deadline)
         except FieldConflict as conflict:
-            if live is None or not _may_force(live, conflict):
+            theirs = [field for field in conflict.fields if field != _LEARNED]
+            if theirs and (live is None or not _may_force(live, theirs, by_hand=_applied_by_hand(conflict))):
                 raise
             return self._kube.apply(path, wanted, force=True, deadline=deadline)
 
@@ -167,17 +170,17 @@ def _fingerprint(live: dict[str, Any] | None) -> str:
     return json.dumps([live["spec"], metadata.get("annotations"), metadata.get("labels")], sort_keys=True)
 
 
-def _may_force(live: dict[str, Any], conflict: FieldConflict) -> bool:
+def _may_force(live: dict[str, Any], fields: Sequence[str], *, by_hand: bool) -> bool:
     """Whether the fields in conflict are ours to take: applied by hand, and either not adopted yet or still ours too.
 
     An adoption that changes no value leaves both managers as owners. Whoever changes a field afterwards takes it from us.
     `behavior` may come later, when the policy first says something of it, and is then adopted like the rest.
     """
-    if not _applied_by_hand(conflict):
+    if not by_hand:
         return False
     untouched = ORIGINAL in annotations_of(live) and "behavior" not in original_of(annotations_of(live))
     return not adopted(live) or all(
-        owns(live, field) or (untouched and field.startswith(_BEHAVIOR)) for field in conflict.fields
+        owns(live, field) or (untouched and field.startswith(_BEHAVIOR)) for field in fields
     )
 
 

@@ -10,6 +10,7 @@ from controller.decide.pause import parse_pause
 from controller.model import behavior
 from controller.model.hpa import (
     INSTALLATION,
+    LEARNED,
     MANAGED_BY,
     MANAGER,
     ORIGINAL,
@@ -38,6 +39,8 @@ def body(write: HpaWrite, policy: str, live: Raw | None, installation: str = "")
     metadata: dict[str, Any] = {"name": write.name, "namespace": write.namespace, "annotations": {POLICY: policy}}
     if installation:
         metadata["annotations"][INSTALLATION] = installation
+    if write.learned:
+        metadata["annotations"][LEARNED] = write.learned
     if live is None:
         metadata["labels"] = {MANAGED_BY: MANAGER}
         reference: dict[str, Any] = {"apiVersion": "apps/v1", "kind": after.target_kind, "name": after.target_name}
@@ -60,8 +63,9 @@ def body(write: HpaWrite, policy: str, live: Raw | None, installation: str = "")
 
 
 def is_so(live: Raw, wanted: Raw) -> bool:
-    """Whether the live HPA already is as wanted, and ours."""
-    held, asked = annotations_of(live), metadata_of(wanted)["annotations"]
+    """Whether the live HPA already is as wanted, and ours. What has been learned since is no reason for a write."""
+    held, asked = annotations_of(live), dict(metadata_of(wanted)["annotations"])
+    asked.pop(LEARNED, None)
     said = {name: value for name, value in wanted["spec"].items() if name != "behavior"}
     same = all(live["spec"].get(name) == value for name, value in said.items()) and _behaves(live, wanted)
     return same and adopted(live) and all(held.get(name) == value for name, value in asked.items())
@@ -111,7 +115,7 @@ def release(live: Raw, *, handover: bool) -> list[dict[str, Any]]:
     operations: list[dict[str, Any]] = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
     ]
-    ours = (POLICY,) if handover else (POLICY, ORIGINAL, INSTALLATION)
+    ours = (POLICY,) if handover else (POLICY, ORIGINAL, INSTALLATION, LEARNED)
     operations += [
         {"op": "remove", "path": f"/metadata/annotations/{name.replace('/', '~1')}"}
         for name in ours

@@ -14,6 +14,7 @@ from controller.decide import (
     coordinate,
     futility,
     knee_utilisation,
+    learned,
     rails,
     routing,
     scaling,
@@ -68,6 +69,7 @@ def decide(
         memory: as returned by the last call, or `Memory()`.
         grant: what a shared budget allows it; None when it is in none.
     """
+    memory, unread = learned.recall(memory, service, policy.spec.slo.latency)
     standing = standing_weights(service, memory)
     serving = honoured_drains(policy, service)
     fleet = members(serving, memory, standing)
@@ -90,7 +92,7 @@ def decide(
         publish=_publish(policy, service, now, endpoints, limit, panic=ranking.panic, overload=overload),
         hpa=hpa,
         changes=(*_present(limit.change() if limit else None), *(ranking.changes if endpoints else ()), *hpa_changes),
-        holds=(*_present(limit.hold() if limit else None, unsafe), *ranking.holds, *hpa_holds),
+        holds=(*_present(limit.hold() if limit else None, unsafe, unread), *ranking.holds, *hpa_holds),
         stability=ranking.stability,
         forecast=foreseen,
         breakdown=ranking.breakdown if endpoints else None,
@@ -249,7 +251,10 @@ def _hpa(
         return None, draining.drain, draining.changes, holds
     reason = "; ".join(dict.fromkeys(c.reason for c in changes))
     metadata = policy.metadata
-    write = HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send)
+    kept = learned.record(
+        now, safe, slo_seconds=policy.spec.slo.latency, per_hour=rules.steps.turnsPerHour, at=service.at
+    )
+    write = HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send, kept)
     return write, draining.drain, (*changes, *draining.changes), holds
 
 

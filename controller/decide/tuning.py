@@ -4,8 +4,8 @@ Evidence is time spent near the target, where the HPA holds still: its own toler
 an hour of it with the SLO kept at some distance, and at most a few points come in a day. A regression takes the last raise
 back at once, which is the safe direction, and bars the way up for a day, then two, then four.
 
-The target that stands in the HPA is the only state that counts. A restart forgets the evidence, and then watches for a
-whole day before it raises anything.
+The target that stands in the HPA is the only state that counts. What else is known survives a restart as it was at the last
+change of the HPA (`learned.py`); without that, a whole day is for watching before anything is raised.
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ def observe(
     if view is None or percent is None:
         return before
     now = before if before.since is not None else replace(before, since=service.at)
-    if now.stands is not None and now.stands != percent:
-        now = _moved(now, percent, service.at)
+    now = after(now, percent, service.at)
     elapsed = 0.0 if now.at is None else min(max(service.at - now.at, 0.0), GAP_SECONDS)
     now = replace(now, stands=percent, at=service.at)
     full, latency = view.cpu_percent, level.latency
@@ -116,6 +115,13 @@ def _may_raise(rules: Cpu, memory: Tuning, percent: int, at: float) -> bool:
         return False
     barred = memory.barred_until is not None and at < memory.barred_until
     return not (barred and memory.barred_from is not None and percent + 1 >= memory.barred_from)
+
+
+def after(memory: Tuning, percent: int | None, at: float) -> Tuning:
+    """What is known once that target stands; None when the HPA has none."""
+    if percent is None or memory.stands is None or memory.stands == percent:
+        return memory
+    return replace(_moved(memory, percent, at), stands=percent)
 
 
 def _moved(memory: Tuning, percent: int, at: float) -> Tuning:

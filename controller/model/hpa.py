@@ -16,6 +16,8 @@ POLICY = "trimtab/policy"
 ORIGINAL = "trimtab/original"
 INSTALLATION = "trimtab/installation"
 """Which installation steers it: two of them may have policies of the same name, and neither knows the other's."""
+LEARNED = "trimtab/learned"
+"""What a restart must not forget (`controller/decide/learned.py`)."""
 PAUSED = "trimtab/paused"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 _NAMES = ("cpu", "memory")

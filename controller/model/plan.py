@@ -79,6 +79,7 @@ class HpaWrite:
 
     Args:
         behavior: what is to stand in `spec.behavior`; None when none of it is ours.
+        learned: what a restart must not forget, as text; empty for nothing.
     """
 
     namespace: str
@@ -87,6 +88,7 @@ class HpaWrite:
     after: HpaSpec
     reason: str
     behavior: Sides | None = None
+    learned: str = field_(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +220,11 @@ class Plan:
     forecast: ForecastView | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types, for `-o json` and golden tests; without the breakdown, which is the journal's."""
+        """Plain JSON types, for `-o json` and golden tests; without the breakdown, which is the journal's, and `learned`."""
         shown = asdict(replace(self, breakdown=None))
         del shown["breakdown"]
+        if shown["hpa"] is not None:
+            del shown["hpa"]["learned"]
         return shown
 
     def sentence(self) -> str:

@@ -294,6 +294,7 @@ def test_whether_the_behavior_stands(behavior, fields, expected):
 OURS = {"manager": "trimtab", "operation": "Apply", "fieldsV1": {"f:spec": {"f:minReplicas": {}}}}
 THEIRS = {"manager": "kubectl-client-side-apply", "operation": "Update", "fieldsV1": {"f:spec": {"f:maxReplicas": {}}}}
 MARKS = {
+    "trimtab/learned": "{}",
     "trimtab/policy": POLICY,
     "trimtab/original": "{}",
     "trimtab/installation": "here",
@@ -336,3 +337,18 @@ def test_the_installation_is_written_when_it_is_known():
     annotations = manifest.body(make_write(), POLICY, make_live(), "trimtab-system")["metadata"]["annotations"]
     assert annotations["trimtab/installation"] == "trimtab-system"
     assert "trimtab/installation" not in manifest.body(make_write(), POLICY, make_live())["metadata"]["annotations"]
+
+
+def test_what_was_learned_goes_with_a_change_and_is_no_reason_for_one():
+    write = replace(make_write(), learned='{"v":1,"at":2}')
+    annotations = {
+        "trimtab/policy": POLICY,
+        "trimtab/original": json.dumps(ORIGINAL),
+        "trimtab/learned": '{"v":1,"at":1}',
+    }
+    live = make_live(metadata__annotations=annotations, metadata__managedFields=[OURS])
+    wanted = manifest.body(write, POLICY, live)
+    assert wanted["metadata"]["annotations"]["trimtab/learned"] == '{"v":1,"at":2}'
+    assert manifest.is_so(live, wanted)
+    assert not manifest.is_so(live, manifest.body(replace(make_write(minimum=4), learned="{}"), POLICY, live))
+    assert "trimtab/learned" not in manifest.body(make_write(), POLICY, live)["metadata"]["annotations"]
