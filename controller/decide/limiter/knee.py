@@ -26,6 +26,9 @@ SLACK, CHANGED = (0.5, 1.0), (4.5, 7.0)
 """CUSUM, quiet and noisy: deviations per update that do not count, and the sum from which capacity has changed."""
 MEMORY, MEMORY_PER_VARIANCE, LONGEST_MEMORY = 25.0, 900.0, 80.0
 """Updates after which a sample counts 1/e, in quiet and per noise²; and the longest."""
+FALLING, FORGETTING = 1.5, 6.0
+"""Evidence (CUSUM) that capacity has fallen from which the limit does not look up and, in quiet, samples count for a sixth as
+long: a slow fall never adds up to a change while the old samples hold the knee up."""
 LEAST_NOISE, MOST_NOISE, NOISE_GAIN = 0.03, 0.5, 0.1
 KEPT_PER_NOISE = 20.0
 """In noise, one sample after a change is too few: so many are kept at noise 1."""
@@ -39,7 +42,7 @@ SINK, RISE = 0.02, 0.003
 """Share per update by which the usual knee follows a lower one, in quiet; and a higher one, in unrest."""
 RECENT = 16
 """Samples kept whole, to begin anew from after a change."""
-CLIMB = 2
+CLIMB = 3
 """Updates for which the limit may climb in full steps once capacity has risen."""
 HIGHER, LOWER, EVIDENCE = 1.3, 0.8, 1.0
 """A knee at 1.3 or 0.8 times the found one is left open while the evidence (log-likelihood) against it is below 1."""
@@ -58,14 +61,18 @@ def memory_of(noise: float) -> float:
 def follow(state: LimiterMemory, in_flight: float, throughput: float) -> tuple[LimiterMemory, Curve]:
     """The state and the curve after one sample that the limit has bound; requests, and requests/s, both positive."""
     memory, uneasy = memory_of(state.noise), unrest(state.noise)
+    if state.below > FALLING:
+        memory /= FORGETTING + uneasy * (1.0 - FORGETTING)
     state, cells, knee, changed = _notice(state, in_flight, throughput, memory)
     trust = max(state.usual_weight, USUAL + uneasy * USUAL_PER_NOISE * state.noise)
     curve = fit(cells, state.noise, base=state.usual_base, trust=trust, knee=knee)
     noise = state.noise
     if state.learnt > 0:
         off = abs(log(throughput) - curve.predict(in_flight))
-        # 1.25 times the mean distance is the deviation; the cut keeps one outlier from drowning the next change.
-        noise += max(NOISE_GAIN, 1.0 / (state.learnt + 1)) * (min(1.25 * off, 3.0 * noise) - noise)
+        # 1.25 times the mean distance is the deviation; the cut keeps one outlier from drowning the next change. Once the service
+        # is known, noise outlives a change: two or three calm samples after it are no calm, or the next one would be a change.
+        step, quick = min(1.25 * off, 3.0 * noise) - noise, 1.0 / (state.learnt + 1)
+        noise += (max(NOISE_GAIN, quick) if step > 0.0 or state.usual_base is None else NOISE_GAIN) * step
     known = state.learnt > LEARNING + LEARNING_PER_NOISE * noise * uneasy
     usual = state.usual_base or (curve.base if known else None)
     gain = USUAL_GAIN / (1.0 + SLOWER_IN_NOISE * uneasy)

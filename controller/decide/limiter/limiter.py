@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import log
 
 from controller.decide.limiter.curve import Curve, shifted
-from controller.decide.limiter.knee import CLIMB, EVIDENCE, HIGHER, LOWER, follow, unrest
+from controller.decide.limiter.knee import CLIMB, EVIDENCE, FALLING, HIGHER, LOWER, follow, unrest
 from controller.decide.limiter.sample import LimiterRules, LimiterSample
 from controller.model.limiter import LimiterMemory
 
@@ -30,16 +30,19 @@ PROBE = 100.0
 """Updates between two looks aside, at noise 1: each costs a little goodput, and in noise it tells little."""
 DOUBT_EVERY, DOUBT_PER_NOISE = 6, 60.0
 """Updates between two looks that only what is remembered speaks against, and how many more at noise 1."""
-FALLING = 1.5
-"""Evidence that capacity has fallen (CUSUM) from which the limit does not look up."""
+RISING, RISING_IN_NOISE = 3.0, 3.0
+"""Evidence (CUSUM) that capacity has risen from which the limit does not look down but up, and how much more in heavy noise: near
+the old knee a risen one hardly shows, and waiting for it to do so took longer than the climb."""
+SUSPECT, SUSPECT_EVERY = 1.25, 2
+"""Share of the knee at which it looks then; updates between two such looks."""
 UNBENT = 0.3
 """Evidence for any knee below which there is none: the limit grows on without waiting for the next look."""
 FURTHER = 1
 """Updates by which a look up is longer in heavy noise, each a full step further."""
 SEEN = 3.0
 """Evidence for a knee (log-likelihood of the samples alone) without which the limit grows in noise up to the default."""
-BLIND, WELL_BELOW, SUPPORT = 3, 0.75, 2.0
-"""In noise it grows only where a knee at 0.75 of what is in flight is ruled out; not asked of the first samples."""
+WELL_BELOW, SUPPORT = 0.75, 3.0
+"""In noise it grows only where a knee at 0.75 of what is in flight is ruled out, which one sample never does."""
 SETTLED, STEADY_NOISE = 8, 0.15
 """With more samples than this the limit goes only a part of the way, half of it at this noise."""
 LATE_NOISE = 0.1
@@ -168,7 +171,10 @@ def _towards(
         onward = replace(state, looking=state.looking - 1, limit=_step(state.limit, _up(state.limit)))
         return onward, f"{why}; it may lie higher"
     origin = state.home or state.limit
-    state = replace(state, since_probe=state.since_probe + 1, since_doubt=state.since_doubt + 1, home=None, looking=0)
+    # What was seen to rise is climbed in one go: a step that throughput did not follow ends it.
+    state = replace(
+        state, climb=0, since_probe=state.since_probe + 1, since_doubt=state.since_doubt + 1, home=None, looking=0
+    )
     aside, words = _aside(state, curve, calm=calm)
     if aside is not None:
         # A look aside lasts one update, and takes no part in where the limit goes from here.
@@ -190,13 +196,16 @@ def _grows(state: LimiterMemory, curve: Curve, in_flight: float, *, low: bool) -
     uneasy = unrest(state.noise)
     if uneasy > 0.0 and low:
         return curve.unaided[-1] < SEEN  # noise must not keep it where nothing was ever asked of the fleet
-    if uneasy > 0.0 and state.learnt >= BLIND and curve.lack_unaided(WELL_BELOW * in_flight) <= SUPPORT * uneasy:
+    if uneasy > 0.0 and curve.lack_unaided(WELL_BELOW * in_flight) <= SUPPORT * uneasy:
         return False
     return state.opens and curve.lacks[-1] < UNBENT
 
 
 def _aside(state: LimiterMemory, curve: Curve, *, calm: bool) -> tuple[float | None, str]:
     """Where to look for one update, and why; None when nothing is open or it is too soon."""
+    suspected = state.above >= RISING + RISING_IN_NOISE * unrest(state.noise)
+    if calm and suspected and state.since_probe >= SUSPECT_EVERY:
+        return max(curve.knee * SUSPECT, curve.knee + 1.0), "it may have risen"
     due, doubtful = state.since_probe > PROBE * state.noise, _doubtful(state)
     higher, lower = curve.knee * HIGHER, curve.knee * LOWER
     may_rise = (due and state.opens) or (doubtful and curve.lack_unaided(higher) < EVIDENCE)
@@ -204,7 +213,9 @@ def _aside(state: LimiterMemory, curve: Curve, *, calm: bool) -> tuple[float | N
     if calm and may_rise and state.below < FALLING and not (may_fall and state.look_down):
         share = RISE + RISE_IN_NOISE * unrest(state.noise)
         return max(curve.knee * share, curve.knee + 1.0), "it may lie higher"
-    return (max(curve.knee * DIP, state.limit * LEAST_DIP), "it may lie lower") if may_fall else (None, "")
+    if may_fall and not suspected:
+        return max(curve.knee * DIP, state.limit * LEAST_DIP), "it may lie lower"
+    return None, ""
 
 
 def _doubtful(state: LimiterMemory) -> bool:
