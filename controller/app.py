@@ -62,6 +62,9 @@ REDIS_SHARE = 0.25
 INNER_SECONDS, INNER_TURN_SECONDS, INNER_REDIS_SECONDS = 1.0, 0.8, 0.25
 """How often the limit's inner loop turns; a turn ends within the second, one Redis command within the third."""
 
+PARTING_SECONDS = 5.0
+"""On a stop, for queues that let no limit expire (`Actor.part`)."""
+
 DUE_SLACK_SECONDS = 0.5
 """A policy is due this much before its interval is over: a tick that starts a little early must not skip it."""
 
@@ -123,6 +126,7 @@ class App:
         self.clockwork.start()
         stop.wait()
         self.clockwork.stop()
+        self._part()
         self.loop.leader.stop()
         server.stop()
         self.log.info("stopped")
@@ -140,6 +144,13 @@ class App:
             self.restorer.tick(self.loop.leader.fence(), Deadline(started + TICK_SHARE * interval))
         self._tell_lead()
         self.metrics.duration.observe(time.monotonic() - started)
+
+    def _part(self) -> None:
+        fence = self.loop.leader.fence()
+        if self.loop.actor is None or fence is None:
+            return
+        for outcome in self.loop.actor.part(self.store.policies, fence, Deadline.after(PARTING_SECONDS)):
+            self.log.info("parting", policy=outcome.policy, result=outcome.result.value, message=outcome.detail)
 
     def turn(self) -> None:
         """One turn of the inner loop, over the policies that are in force."""

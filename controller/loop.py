@@ -38,6 +38,9 @@ class Acts(Protocol):
     def act(self, planned: Planned, fence: Fence, deadline: Deadline) -> tuple[Outcome, ...]:
         """Carry the plans out, and say what came of each effect."""
 
+    def part(self, policies: Sequence[LoadPolicy], fence: Fence, deadline: Deadline) -> tuple[Outcome, ...]:
+        """Before a clean stop: leave nothing behind that outlives its reason."""
+
 
 class Leads(Protocol):
     """Says whether this replica may act."""

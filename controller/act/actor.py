@@ -90,6 +90,8 @@ class Actor:
         self._hpas = HpaWriter(kube, installation=installation) if kube else None
         self._pods = PodMarker(kube) if kube else None
         self._events = Recorder(kube, settings.identity) if kube else None
+        self._parting: dict[str, tuple[int, int]] = {}
+        """Policy -> what its queue was last told, and what it is to be left at if that is more."""
         self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="trimtab-act")
         self._busy: dict[str, Future[None]] = {}
 
@@ -130,6 +132,20 @@ class Actor:
                 lane.run(plan.policy, HPA, partial(self._give_back, plan, lane))
         return tuple(outcome for found in lane.outcomes.values() for outcome in found)
 
+    def part(self, policies: Sequence[LoadPolicy], fence: Fence, deadline: Deadline) -> tuple[Outcome, ...]:
+        """Before a clean stop: a queue that lets no limit expire is left at the default, if what it was told is lower.
+
+        Only those that this process has told a limit. One outcome per queue that was told now, or could not be.
+        """
+        lanes = []
+        for policy in policies:
+            told, default = self._parting.get(policy.key, (0, 0))
+            if told < default and policy.spec.mode is Mode.ENFORCE:
+                lane = _Lane(system_of(policy), fence, deadline)
+                lane.run(policy.key, OUTPUT, partial(self._tell_queue, policy, default, lane))
+                lanes.append(lane)
+        return tuple(outcome for lane in lanes for found in lane.outcomes.values() for outcome in found)
+
     def close(self) -> None:
         """Let go of the threads; one that hangs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -157,9 +173,15 @@ class Actor:
                 alone.run(policy.key, OUTPUT, partial(self._output, policy, plan, alone))
 
     def _output(self, policy: LoadPolicy, plan: Plan, lane: _Lane) -> list[Outcome]:
-        if plan.publish is None or plan.publish.limit is None:
+        publish = plan.publish
+        if publish is None or publish.limit is None:
             return []
-        return self._outputs.write(policy, plan.publish.limit, valid=lane.fence.valid, expired=lane.deadline.expired)
+        default = self._parting.get(policy.key, (0, 0))[1] if publish.default_limit is None else publish.default_limit
+        self._parting[policy.key] = publish.limit, default
+        return self._tell_queue(policy, publish.limit, lane)
+
+    def _tell_queue(self, policy: LoadPolicy, limit: int, lane: _Lane) -> list[Outcome]:
+        return self._outputs.write(policy, limit, valid=lane.fence.valid, expired=lane.deadline.expired)
 
     def _scale_all(self, planned: Sequence[Task], lane: _Lane) -> None:
         for policy, plan in planned:

@@ -281,8 +281,9 @@ def actor(settings):
         actor.close()
 
 
-def plan(policy, limit=8):
-    return policy, Plan(policy.key, 1000.0, Publish((), limit, panic=False, valid_for_seconds=60))
+def plan(policy, limit=8, default=None):
+    publish = Publish((), limit, panic=False, valid_for_seconds=60, default_limit=default)
+    return policy, Plan(policy.key, 1000.0, publish)
 
 
 def act(actor, *tasks, valid=lambda: True):
@@ -323,3 +324,66 @@ def test_a_replica_that_does_not_lead_and_a_policy_that_observes_write_nothing(s
 def test_without_a_known_limit_the_queue_is_left_as_it_is(actor):
     found, _ = act(actor, plan(make_policy(**BULLMQ), limit=None))
     assert found == [("svc", "publish", Result.DONE)]
+
+
+# A clean stop
+
+
+def told(actor, *tasks):
+    act(actor, *tasks)
+    return [policy for policy, _ in tasks]
+
+
+def leave(actor, policies, *, valid=lambda: True):
+    return [outcome.result for outcome in actor.part(policies, Fence(1, valid), Deadline.after(20))]
+
+
+@pytest.mark.parametrize(
+    ("limit", "default", "stays"),
+    [
+        pytest.param(1, 20, 20, id="a small limit gives way to the default"),
+        pytest.param(40, 20, 40, id="a larger one stays"),
+        pytest.param(1, None, 1, id="no default is known"),
+        pytest.param(None, 20, None, id="it was never told one"),
+    ],
+)
+def test_on_a_stop_no_queue_is_left_below_the_default(server, actor, limit, default, stays):
+    policies = told(actor, plan(make_policy(**BULLMQ), limit, default))
+    found = leave(actor, policies)
+    assert found == ([Result.DONE] if stays == default else [])
+    with server.client() as redis:
+        held = redis.hget("bull:inference:meta", "concurrency")
+    assert held == (None if stays is None else str(stays).encode())
+
+
+def test_on_a_stop_the_last_default_that_was_known_counts(server, actor):
+    policy = make_policy(**BULLMQ)
+    told(actor, plan(policy, 3, 20))
+    told(actor, plan(policy, 2, None))
+    assert leave(actor, [policy]) == [Result.DONE]
+    with server.client() as redis:
+        assert redis.hget("bull:inference:meta", "concurrency") == b"20"
+
+
+def test_on_a_stop_nothing_is_written_without_the_lead_nor_for_a_policy_that_is_gone(server, actor):
+    policies = told(actor, plan(make_policy(**BULLMQ), 1, 20))
+    assert leave(actor, []) == []
+    assert leave(actor, policies, valid=lambda: False) == [Result.REFUSED]
+    with server.client() as redis:
+        assert redis.hget("bull:inference:meta", "concurrency") == b"1"
+
+
+def test_on_a_stop_a_queue_that_is_down_keeps_no_other_waiting(actor):
+    down = make_policy("down", **BULLMQ, url=f"redis://127.0.0.1:{free_port()}/0")
+    policies = told(actor, plan(down, 1, 20), plan(make_policy("well", **BULLMQ), 1, 20))
+    assert leave(actor, policies) == [Result.FAILED, Result.DONE]
+
+
+def test_on_a_stop_celery_workers_get_the_default(server, actor, worker):
+    policy = make_policy(kind="celery", queue="celery", url=server.url, replyWithin="1s")
+    worker("a@here", "-c", "4")
+    until(lambda: "4 slots" in act(actor, plan(policy, 4, 4))[1][1].detail, timeout_seconds=60)
+    until(lambda: act(actor, plan(policy, 2, 4))[1][1].detail == "Celery: 2 slots for a limit of 2", timeout_seconds=60)
+    until(lambda: not actor._outputs._pools[policy.key].changing or act(actor, plan(policy, 2, 4)) is None)
+    parted = actor.part([policy], Fence(1, lambda: True), Deadline.after(20))
+    assert [outcome.detail for outcome in parted] == ["Celery: 4 slots for a limit of 4; a@here 2 -> 4"]
