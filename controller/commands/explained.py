@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from controller.commands.instant import ago
 from controller.commands.table import number, table
+from controller.decide.interlock import at_once
 
 Row = Mapping[str, Any]
 MOST_SINCE = 12
@@ -211,7 +212,30 @@ def _proposals(record: Row, style: Style) -> str:
         )
         for p in record.get("proposals") or []
     ]
-    return _fitting(("WHAT", "STANDS", "ASKED", "SET", "WHY"), rows, style) if rows else ""
+    if not rows:
+        return ""
+    sync = _within_one_sync(record)
+    return "\n".join(
+        [_fitting(("WHAT", "STANDS", "ASKED", "SET", "WHY"), rows, style), *([f"  {sync}"] if sync else [])]
+    )
+
+
+def _within_one_sync(record: Row) -> str:
+    """What the bounds bring about by themselves, before the HPA asks any metric; empty where that is not known."""
+    sets = {p["field"]: p["after"] for p in record.get("proposals") or []}
+    low, high = sets.get("minReplicas"), sets.get("maxReplicas")
+    asked = ((record.get("inputs") or {}).get("scale") or {}).get("spec_replicas")
+    if low is None or high is None or asked is None:
+        return ""
+    after = at_once(low, high, asked)
+    does = (
+        f"start {after - asked}"
+        if after > asked
+        else f"stop {asked - after}"
+        if after < asked
+        else "start and stop none"
+    )
+    return f"pods: within one sync these bounds alone {does}; {asked} are asked for"
 
 
 def _changes(record: Row, style: Style) -> str:

@@ -34,6 +34,29 @@ def test_a_narrow_page_has_a_block_per_instance(settings, capsys):
     assert "\x1b[1mWEIGHTS\x1b[0m" in text(shown, Style(60, colour=True))
 
 
+@pytest.mark.parametrize(
+    ("bounds", "asked", "words"),
+    [
+        pytest.param((6, 10), 4, "these bounds alone start 2; 4 are asked for", id="min above"),
+        pytest.param((2, 3), 4, "these bounds alone stop 1; 4 are asked for", id="max below"),
+        pytest.param((2, 10), 4, "these bounds alone start and stop none; 4 are asked for", id="between"),
+        pytest.param((6, 10), 0, "these bounds alone start and stop none; 0 are asked for", id="switched off"),
+        pytest.param((6, None), 4, "", id="a bound is not known"),
+        pytest.param((6, 10), None, "", id="replicas are not known"),
+    ],
+)
+def test_what_the_bounds_do_by_themselves_is_said(settings, capsys, bounds, asked, words):
+    shown = run(settings, capsys, as_json=True)
+    sets = dict(zip(("minReplicas", "maxReplicas"), bounds, strict=True))
+    row = {"before": 4, "asked": 4, "held": "", "reason": ""}
+    proposals = [{"field": name, "after": n, **row} for name, n in sets.items() if n is not None]
+    scale = {"unknown": "403"} if asked is None else {"spec_replicas": asked, "status_replicas": asked}
+    inputs = {**shown["record"]["inputs"], "scale": scale}
+    told = text({**shown, "record": {**shown["record"], "proposals": proposals, "inputs": inputs}}, Style())
+    line = next((line for line in told.splitlines() if "within one sync" in line), "")
+    assert line.partition("within one sync ")[2] == words
+
+
 def test_the_last_record_says_what_is_missing(settings, capsys):
     out = run(settings, capsys)
     assert "from the journal, 270 s ago" not in out
