@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from twin import Counted, Twin, compared, killed
+from twin import Counted, Twin, compared, hpa_writes, killed
 
 from controller.deadline import Deadline
 
@@ -91,19 +91,6 @@ def test_the_edge_of_a_schedule(twin):
     assert killed(steered) == 5
 
 
-def requests(world):
-    """Writes that the API server has counted on HPAs themselves, not on their status."""
-    lines = world.api.call("GET", "/metrics").splitlines()
-    counted = [line for line in lines if line.startswith("apiserver_request_total{") and 'subresource=""' in line]
-    writes = [
-        line
-        for line in counted
-        if 'resource="horizontalpodautoscalers"' in line
-        if any(f'verb="{verb}"' in line for verb in ("APPLY", "PATCH", "POST", "PUT"))
-    ]
-    return sum(float(line.rpartition(" ")[2]) for line in writes)
-
-
 def test_no_write_in_a_hundred_ticks_of_peace(twin):
     world = twin.world
     world.policy(
@@ -117,10 +104,10 @@ def test_no_write_in_a_hundred_ticks_of_peace(twin):
     with world.daemon() as daemon:
         twin.run(daemon, 1.0, lambda: "behavior" in world.hpa()["spec"])
         twin.run(daemon, 1.0, lambda: world.bounds() == (2, 10))
-        before = requests(world)
+        before = hpa_writes(world)
         assert before > 0
         for _ in range(100):
             report = daemon.tick()
             assert not report.snapshot.problems
-        assert requests(world) == before
-        twin.run(daemon, 6.0, lambda: requests(world) > before)  # and it is awake all the same
+        assert hpa_writes(world) == before
+        twin.run(daemon, 6.0, lambda: hpa_writes(world) > before)  # and it is awake all the same

@@ -121,3 +121,16 @@ def spans(rows):
     """[(from, until, replicas)] of rows with instants."""
     ends = [at for at, _ in rows[1:]] + [float("inf")]
     return [(start, end, count) for (start, count), end in zip(rows, ends, strict=True)]
+
+
+def hpa_writes(world):
+    """Writes that the API server has counted on HPAs themselves, not on their status."""
+    lines = world.api.call("GET", "/metrics").splitlines()
+    counted = [line for line in lines if line.startswith("apiserver_request_total{") and 'subresource=""' in line]
+    writes = [
+        line
+        for line in counted
+        if 'resource="horizontalpodautoscalers"' in line
+        if any(f'verb="{verb}"' in line for verb in ("APPLY", "PATCH", "POST", "PUT"))
+    ]
+    return sum(float(line.rpartition(" ")[2]) for line in writes)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from decide_world import hpa, instance, policy, scale, snapshot
+from decide_world import hold, hpa, instance, policy, scale, snapshot
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_decide_properties import memories, snapshots
@@ -11,6 +11,7 @@ from test_floors_properties import START, broken, schedules
 
 from controller.decide.budget import Grant
 from controller.decide.decide import decide
+from controller.model.hpa import LEARNED
 from controller.model.memory import Arrivals, Claim, Futility, Memory, Trial, Tuning, Turns, Warmed, WarmUps
 from controller.model.snapshot import Known, ResourceTarget
 from controller.replay.behavior import History
@@ -121,10 +122,17 @@ def test_no_input_that_is_not_fresh_lets_anything_down(world, fault):
 @given(worlds)
 def test_a_restart_at_any_tick_lowers_nothing(world):
     """An empty memory makes the very next decision as safe as the one with everything in it, or safer."""
-    rules, service, _, grant = world
+    rules, service, memory, grant = world
     plan, _ = decide(rules, service, Memory(), grant)
     if plan.hpa is None or plan.hpa.before is None:
         return
+    written, _ = decide(rules, service, memory, grant)
+    if written.hpa is not None:  # what the last one wrote before it died lets nothing down either
+        view = replace(service.hpa.value, annotations={LEARNED: written.hpa.learned})
+        after, _ = decide(rules, replace(service, hpa=Known(view)), Memory(), grant)
+        if after.hpa is not None:
+            assert after.hpa.after.min_replicas >= after.hpa.before.min_replicas
+            assert after.hpa.after.max_replicas >= after.hpa.before.max_replicas
     assert plan.hpa.after.min_replicas >= plan.hpa.before.min_replicas
     assert plan.hpa.after.max_replicas >= plan.hpa.before.max_replicas
     stood = cpu_of(plan.hpa.before)
@@ -142,7 +150,7 @@ ticks = st.lists(
 def test_a_run_with_faults_budgets_and_restarts_against_the_model_of_the_hpa(rules, at, steps, running):
     scaling, memory, history = rules.spec.scaling, Memory(), History()
     low, high, cpu, step = scaling.min.floor, scaling.max.floor, 70, scaling.steps.replicas
-    restarted_at = -1e9
+    restarted_at, carried = -1e9, {}
     for load, fault, restart, grant in steps:
         if restart:
             memory, restarted_at = Memory(), at
@@ -151,11 +159,19 @@ def test_a_run_with_faults_budgets_and_restarts_against_the_model_of_the_hpa(rul
             instance(f"i{n}", rate=load / running, cpu=min(full, 1.0), latency=0.1 if full < 0.85 else 2.0, created_at=at - 999.0, ready_at=at - 900.0)
             for n in range(running)
         ]  # fmt: skip
-        view = hpa(low, high, targets=(ResourceTarget("cpu", cpu),), cpu_percent=round(100 * min(full, 1.0)))
+        view = hpa(
+            low,
+            high,
+            targets=(ResourceTarget("cpu", cpu),),
+            cpu_percent=round(100 * min(full, 1.0)),
+            annotations=carried,
+        )
         plan, memory = decide(
             rules, broken(snapshot(seen, at=at, hpa=view, scale=scale(running)), fault), memory, grant
         )
+        assert hold(plan, "hpa memory") is None, "what it has written it can read"
         if plan.hpa is not None:
+            carried = {LEARNED: plan.hpa.learned}
             after = plan.hpa.after
             assert after.min_replicas <= after.max_replicas
             assert scaling.min.floor <= after.min_replicas <= scaling.min.ceiling

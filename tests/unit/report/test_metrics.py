@@ -1,4 +1,6 @@
-from controller.model.plan import Change, EndpointState, Hold, Plan, Publish, RankedEndpoint
+from dataclasses import replace
+
+from controller.model.plan import Change, EndpointState, ForecastView, Hold, Plan, Publish, RankedEndpoint
 from controller.model.sample import Fresh, Signal
 from controller.model.snapshot import HpaSpec, HpaView, Instance, Known, Published, ServiceSnapshot
 from controller.report.metrics import MOST_ENDPOINTS, Metrics
@@ -42,6 +44,20 @@ def test_bounds_limit_samples_and_holds_are_exported():
         assert line in text
     metrics.decided(service_of("a"), [plan_of("a")])
     assert 'trimtab_held{actuator="limit",policy="models/a"} 0.0' in metrics.render().decode()
+
+
+def test_a_forecast_is_exported_with_how_good_it_has_been_and_goes_when_it_abstains():
+    metrics = Metrics()
+    told = ForecastView(312.0, "hour", 0.12, 0.91, "words")
+    metrics.decided(service_of("a"), [replace(plan_of("a"), forecast=told)])
+    text = metrics.render().decode()
+    for of, value in (("rate", 312.0), ("skill", 0.12), ("coverage", 0.91)):
+        assert f'trimtab_forecast{{of="{of}",policy="models/a"}} {value}' in text
+    abstains = ForecastView(None, "hour", -0.2, 0.5, "abstains")
+    metrics.decided(service_of("a"), [replace(plan_of("a"), forecast=abstains)])
+    text = metrics.render().decode()
+    assert 'trimtab_forecast{of="rate"' not in text
+    assert 'trimtab_forecast{of="skill",policy="models/a"} -0.2' in text
 
 
 def test_a_policy_that_is_not_due_keeps_its_series_and_one_that_is_gone_loses_them():
