@@ -1,6 +1,8 @@
 """`make bench-routing`: the tables and the picture in docs/, and one check per promise.
 
 BENCH_SEEDS (5) seeds a cell, from BENCH_FIRST_SEED (1) on; BENCH_ONLY a part of a setting's name, and then docs/ stays as it is.
+BENCH_CLOSE_SEEDS (30) seeds where Trimtab is held against Prequal and the oracles on the unequal fleet: there seeds differ by half, the promise
+is a matter of a few percent, and five seeds answer it with anything from 0.91 to 1.04.
 Figures are medians over the seeds. Runs are spread over the machine's cores, all settings with the first seed first. With BENCH_CACHE=FOLDER
 what was played is kept there, so that an interrupted bench goes on where it was: a new folder for new code.
 """
@@ -38,6 +40,7 @@ from bench.routing.scenarios import EQUAL_FLEET, LOADS, MANY_CLIENTS, OLD_DATA, 
 
 FIRST = int(os.environ.get("BENCH_FIRST_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("BENCH_SEEDS", "5")))
+CLOSE_SEEDS = range(FIRST, FIRST + max(len(SEEDS), int(os.environ.get("BENCH_CLOSE_SEEDS", "30"))))
 ONLY = os.environ.get("BENCH_ONLY", "")
 CACHE = os.environ.get("BENCH_CACHE", "")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,6 +51,7 @@ EVERYBODY: tuple[type[Chooser], ...] = (
 )
 RARER = (FourHeartbeats, OneHeartbeat)
 ORACLES = (ShortestQueue.name, ShortestDelay.name)
+CLOSE = (Trimtab, Prequal, ShortestQueue, ShortestDelay)
 FLOOR_SHARE = 0.1
 MOST_SECONDS = 0.5
 
@@ -68,7 +72,7 @@ def play(
             for name in found[title]
             for chooser in EVERYBODY
             if chooser not in without
-            for seed in SEEDS
+            for seed in (CLOSE_SEEDS if settings is UNEQUAL_FLEET and chooser in CLOSE else SEEDS)
         ]
     cells.sort(key=lambda cell: (cell[1] in OTHERS.values(), cell[3]))
     began = time.monotonic()
@@ -99,14 +103,16 @@ def _play(cell: Cell) -> tuple[str, str, Result]:
     return where, chooser.name, result
 
 
-def p99(results: list[Result]) -> float:
-    return median(r.p99 for r in results)
+def p99(results: list[Result], seeds: range = SEEDS) -> float:
+    return median(r.p99 for r in results[: len(seeds)])
 
 
-def against(report: Report, results: dict[str, dict[str, list[Result]]], peer: str, most: float) -> None:
+def against(
+    report: Report, results: dict[str, dict[str, list[Result]]], peer: str, most: float, seeds: range = SEEDS
+) -> None:
     for name, by in results.items():
-        theirs = min(p99(by[oracle]) for oracle in ORACLES) if peer == "the oracle" else p99(by[peer])
-        ratio = p99(by[Trimtab.name]) / theirs
+        theirs = min(p99(by[other], seeds) for other in (ORACLES if peer == "the oracle" else (peer,)))
+        ratio = p99(by[Trimtab.name], seeds) / theirs
         report.check(f"{name}: p99 / {peer}", round(ratio, 3), f"<= {most:g}", ratio <= most)
 
 
@@ -153,8 +159,8 @@ def main() -> int:
     for results in parts.values():
         for name, by in results.items():
             report.row(setting=name, **{chooser: p99(runs) for chooser, runs in by.items()})
-    against(report, unequal, Prequal.name, 0.95)
-    against(report, unequal, "the oracle", 1.3)
+    against(report, unequal, Prequal.name, 0.95, CLOSE_SEEDS)
+    against(report, unequal, "the oracle", 1.3, CLOSE_SEEDS)
     against(report, many, Prequal.name, 1.1)
     against(report, old, Prequal.name, 1.1)
     against(report, equal, RoundRobin.name, 1.03)
@@ -174,7 +180,8 @@ def main() -> int:
         head = [
             "# Routing: measured",
             "",
-            f"Made by `make bench-routing`; medians of seeds {SEEDS[0]} to {SEEDS[-1]}. See routing.md.",
+            f"Made by `make bench-routing`; medians of seeds {SEEDS[0]} to {SEEDS[-1]}; the first six promises, of seeds "
+            f"{CLOSE_SEEDS[0]} to {CLOSE_SEEDS[-1]}. See routing.md.",
             "",
         ]
         table = ["### Promises", "", "| promise | measured | target | met |", "|---|---|---|---|", *checks, ""]
