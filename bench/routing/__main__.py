@@ -107,6 +107,10 @@ def p99(results: list[Result], seeds: range = SEEDS) -> float:
     return median(r.p99 for r in results[: len(seeds)])
 
 
+def _seeds(seeds: range) -> str:
+    return f"seeds {seeds[0]} to {seeds[-1]}"
+
+
 def against(
     report: Report, results: dict[str, dict[str, list[Result]]], peer: str, most: float, seeds: range = SEEDS
 ) -> None:
@@ -180,8 +184,7 @@ def main() -> int:
         head = [
             "# Routing: measured",
             "",
-            f"Made by `make bench-routing`; medians of seeds {SEEDS[0]} to {SEEDS[-1]}; the first six promises, of seeds "
-            f"{CLOSE_SEEDS[0]} to {CLOSE_SEEDS[-1]}. See routing.md.",
+            f"Made by `make bench-routing`; medians of {_seeds(SEEDS)}, of the first six promises {_seeds(CLOSE_SEEDS)}. See routing.md.",
             "",
         ]
         table = ["### Promises", "", "| promise | measured | target | met |", "|---|---|---|---|", *checks, ""]
