@@ -10,7 +10,7 @@ from support.objects import hpa, managers
 
 from controller.deadline import Deadline
 
-MARKS = {"trimtab/policy", "trimtab/original", "trimtab/installation"}
+MARKS = {"trimtab/policy", "trimtab/original", "trimtab/installation", "trimtab/learned"}
 
 
 class Owner:
