@@ -87,7 +87,8 @@ def learn(
 
     The instances of one tick share its traffic, so n of them count as √n, not as n.
     """
-    valid = [(u, s) for u, s in seen if isfinite(u) and u > 0.0 and isfinite(s) and s >= 0.0]
+    # Sorted, so that sums do not hang on the order in which the instances are listed.
+    valid = sorted((u, s) for u, s in seen if isfinite(u) and u > 0.0 and isfinite(s) and s >= 0.0)
     elapsed = GAP_SECONDS if before is None else at - before.at
     if not valid or elapsed <= 0.0:
         return before

@@ -40,7 +40,8 @@ def bounds(rules: Scaling, proposed: Bounds, doubts: Sequence[str]) -> tuple[Bou
     """The HPA's bounds and targets made safe, and a hold for each target that was kept."""
     low = _guard(proposed.minimum, rules.min, rules, proposed, doubts)
     high = _guard(proposed.maximum, rules.max, rules, proposed, doubts)
-    counts, step = proposed.counts, rules.steps.replicas
+    counts = proposed.counts
+    step = rules.steps.of(counts.asked if low.before is None else low.before)
     most = highest_min(counts, low.before, step)
     low = low.clamp(min(low.after, most), f"{counts.asked} replicas are asked for, at most {step} more per step")
     high = high.clamp(max(high.after, lowest_max(counts, high.before)), f"{counts.most} replicas run")
@@ -63,9 +64,10 @@ def ranking(endpoints: tuple[RankedEndpoint, ...] | None) -> tuple[tuple[RankedE
 
 def _guard(proposed: Proposed, bound: Bound, rules: Scaling, whole: Bounds, doubts: Sequence[str]) -> Proposed:
     """One bound: inside the range (or nearer to it), at most one step away, frozen by doubt or by a person."""
-    before, step = proposed.before, rules.steps.replicas
+    before = proposed.before
     if before is None:
         return proposed.clamp(min(max(proposed.after, bound.floor), bound.ceiling), "the policy's range")
+    step = rules.steps.of(before)
     after = min(max(proposed.after, min(before, bound.floor)), max(before, bound.ceiling))
     safe = proposed.clamp(after, f"kept inside {bound.floor}..{bound.ceiling}")
     safe = safe.clamp(min(max(safe.after, before - step), before + step), f"at most {step} per step")

@@ -205,7 +205,7 @@ def _up_to(floor: Floor | None, before: int, rules: Scaling, budget: str) -> Pro
         return None
     if before >= rules.min.ceiling:
         return Proposed(MIN, before, before, floor.reason, _at_ceiling(rules.min, floor.reason, budget))
-    return Proposed(MIN, before, min(floor.replicas, rules.min.ceiling, before + rules.steps.replicas), floor.reason)
+    return Proposed(MIN, before, min(floor.replicas, rules.min.ceiling, before + rules.steps.of(before)), floor.reason)
 
 
 def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
@@ -214,7 +214,8 @@ def _pressed(rules: Scaling, before: int, wish: Wish) -> Proposed | None:
     if before >= rules.min.ceiling:
         return Proposed(MIN, before, before, wish.pressure, _at_ceiling(rules.min, wish.pressure, wish.budget))
     reason = f"{wish.pressure}{wish.coming.words}"
-    step = min(rules.steps.replicas, max(1, ceil(PRESSED * before))) if wish.demand_known else rules.steps.replicas
+    step = rules.steps.of(before)
+    step = min(step, max(1, ceil(PRESSED * before))) if wish.demand_known else step
     wanted = Proposed(MIN, before, min(rules.min.ceiling, before + step), reason)
     if wish.demand_known and wish.coming.expected:
         return wanted.keep(f"{wish.coming.expected} replicas are still coming, as many as demand asks for")
@@ -226,7 +227,11 @@ def _worth_it(wanted: Proposed, rules: Scaling, wish: Wish) -> Proposed:
     if wish.futile:
         return wanted.keep(wish.futile)
     expected = wish.coming.expected
-    return wanted.keep(f"{expected} replicas are still coming") if expected >= rules.steps.replicas else wanted
+    return (
+        wanted.keep(f"{expected} replicas are still coming")
+        if expected >= rules.steps.of(wanted.before or 1)
+        else wanted
+    )
 
 
 def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
@@ -235,7 +240,7 @@ def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
     if before - least <= SLACK * before and least > rules.min.floor:
         return Proposed(MIN, before, before)
     reason = wish.futile or f"calm for {wish.calm_seconds:.0f} s"
-    wanted = Proposed(MIN, before, max(least, before - rules.steps.replicas), reason)
+    wanted = Proposed(MIN, before, max(least, before - rules.steps.of(before)), reason)
     if wish.floor_doubt:
         return wanted.keep(f"no decrease on doubtful data: {wish.floor_doubt}")
     if wish.enough is not None and wanted.after >= wish.enough:
@@ -253,7 +258,7 @@ def _consolidated(wanted: Proposed, before: int, wish: Wish) -> Proposed:
 
 
 def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, running: int, now: float) -> Proposed:
-    before, steps = view.spec.max_replicas, rules.steps
+    before = view.spec.max_replicas
     strayed = _into_range(MAX, before, rules.max, wish)
     if strayed is not None:
         return _timed(strayed, rules, memory, memory.max_changed_at, now)
@@ -269,7 +274,9 @@ def _maximum(rules: Scaling, view: HpaView, memory: Memory, wish: Wish, *, runni
     # What a floor would soon have to raise again stays.
     room = max(rules.max.floor, running, floored)
     if before > room and not limited and _may_lower(rules, memory, memory.max_changed_at, wish, now):
-        wanted = Proposed(MAX, before, max(room, before - steps.replicas), f"calm for {wish.calm_seconds:.0f} s")
+        wanted = Proposed(
+            MAX, before, max(room, before - rules.steps.of(before)), f"calm for {wish.calm_seconds:.0f} s"
+        )
         return _consolidated(wanted, before, wish)
     return Proposed(MAX, before, before)
 
@@ -281,7 +288,7 @@ def _max_for_floor(rules: Scaling, before: int, floored: int, wish: Wish) -> Pro
     reason = wish.floor.reason
     if before >= rules.max.ceiling:
         return Proposed(MAX, before, before, reason, _at_ceiling(rules.max, reason, wish.budget))
-    return Proposed(MAX, before, min(rules.max.ceiling, floored, before + rules.steps.replicas), reason)
+    return Proposed(MAX, before, min(rules.max.ceiling, floored, before + rules.steps.of(before)), reason)
 
 
 def _max_for_pressure(rules: Scaling, before: int, running: int, wish: Wish) -> Proposed | None:
@@ -290,7 +297,7 @@ def _max_for_pressure(rules: Scaling, before: int, running: int, wish: Wish) -> 
         return None
     reason = f"{running} replicas run, the most it allows: {wish.pressure}{wish.coming.words}"
     reason += f"; {wish.budget}" if wish.budget else ""
-    wanted = Proposed(MAX, before, min(rules.max.ceiling, before + rules.steps.replicas), reason)
+    wanted = Proposed(MAX, before, min(rules.max.ceiling, before + rules.steps.of(before)), reason)
     if before >= rules.max.ceiling:
         return replace(wanted, after=before, held=_at_ceiling(rules.max, wish.pressure, wish.budget))
     return _worth_it(wanted, rules, wish)

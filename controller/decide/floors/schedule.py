@@ -13,7 +13,7 @@ from math import ceil
 from controller.decide.floors.floor import Floor, highest
 from controller.decide.warmup import WarmUp
 from controller.policy.calendar import windows
-from controller.policy.schema import Scaling, Schedule
+from controller.policy.schema import Scaling, Schedule, Steps
 
 LONGEST_AHEAD_SECONDS = 86400.0
 """No ramp begins earlier than this before its window, however many steps it would take."""
@@ -28,7 +28,7 @@ def _floors(rules: Scaling, schedule: Schedule, at: float, interval_seconds: flo
     # Steps land on ticks, and the first tick of the ramp may come one interval late.
     pace = max(1, ceil(rules.steps.every / interval_seconds)) * interval_seconds
     full_before = lead.seconds + interval_seconds
-    ahead = min(LONGEST_AHEAD_SECONDS, full_before + pace * ceil(schedule.min / rules.steps.replicas))
+    ahead = min(LONGEST_AHEAD_SECONDS, full_before + pace * _steps_to(rules.steps, schedule.min))
     for window in windows(
         days=schedule.weekdays,
         dates=schedule.dates,
@@ -43,8 +43,24 @@ def _floors(rules: Scaling, schedule: Schedule, at: float, interval_seconds: flo
         if wait <= 0.0:
             yield Floor(schedule.min, f"{words}: at least {schedule.min}")
             continue
-        missing = max(0, ceil((wait - full_before) / pace)) * rules.steps.replicas
-        if schedule.min > missing:
-            yield Floor(
-                schedule.min - missing, f"{words}: at least {schedule.min}, opens in {wait:.0f} s, {lead.words}"
-            )
+        due = _under(rules.steps, schedule.min, max(0, ceil((wait - full_before) / pace)))
+        if due > 0:
+            yield Floor(due, f"{words}: at least {schedule.min}, opens in {wait:.0f} s, {lead.words}")
+
+
+def _under(steps: Steps, top: int, count: int) -> int:
+    """Where a ramp stands so many steps before its top; 0 where it has not begun."""
+    for left in range(count, 0, -1):
+        below = steps.under(top)
+        if top - below <= steps.replicas:  # and so it is all the way down
+            return max(0, top - left * steps.replicas)
+        top = below
+    return top
+
+
+def _steps_to(steps: Steps, top: int) -> int:
+    """How many steps there are from nothing to the top."""
+    count = 0
+    while top - (below := steps.under(top)) > steps.replicas:
+        top, count = below, count + 1
+    return count + ceil(top / steps.replicas)

@@ -160,14 +160,14 @@ def test_a_budget_holds_a_raise_and_names_its_price():
     assert hold(plan, "maxReplicas").reason.endswith(GRANT.words)
     assert memory.claim == Claim(6, 12, 20, pytest.approx(0.8), NOW, 15.0)
     plan, _ = decide(RULES, service, PRESSED)
-    assert change(plan, "maxReplicas").after == 14
+    assert change(plan, "maxReplicas").after == 15
 
 
 def test_a_budget_takes_room_in_steps_and_never_a_running_pod():
     calm = Memory(at=985.0, calm_since=0.0, hpa_seen_at=0.0)
     grant = Grant(5, 2, "budget gpus: 20 of 16 in use, granted 5 (deficit 0 x priority 1)")
     usual = [instance(n) for n in "abcdefg"]
-    for maximum, expected in ((12, 10), (8, 7), (7, 7)):
+    for maximum, expected in ((12, 9), (8, 7), (7, 7)):
         plan, _ = decide(RULES, snapshot(usual, hpa=hpa(2, maximum), scale=scale(7)), calm, grant)
         assert (maximum if plan.hpa is None else plan.hpa.after.max_replicas) == expected
         if plan.hpa is not None:

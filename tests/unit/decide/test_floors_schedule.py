@@ -119,3 +119,25 @@ def test_a_controller_that_starts_inside_a_window_catches_up_in_steps():
 def test_after_a_window_min_goes_no_lower_than_the_load_allows():
     moves = day(ruled(BERLIN), "2026-05-05T17:30", "2026-05-05T19:00", load=5.0)
     assert [low for _, low, _ in moves] == [4, 6, 8, 7], "five full replicas' load fits on seven at 80 %"
+
+
+@pytest.mark.parametrize("steps", [{}, {"replicas": 2}, {"percent": 5}, {"replicas": 7, "percent": 50}])
+def test_a_large_window_is_reached_in_time_by_the_steps_that_the_policy_allows(steps):
+    top, every = 90, 30.0
+    rules = policy(
+        scaling={"hpa": "h", "target": {"name": "m"}, "min": {"floor": 1, "ceiling": top}, "max": {"floor": top, "ceiling": top},
+                 "schedules": [{"name": "day", "from": "08:00", "to": "20:00", "timezone": "UTC", "min": top}],
+                 "steps": {**steps, "every": "30s"}, "warmUp": "3m"}
+    ).spec.scaling  # fmt: skip
+    opens, bound, begun = utc("2026-05-05T08:00"), 1, None
+    for tick in range(int(3 * 3600 / every), -1, -1):
+        at = opens - every * tick
+        found = floor(rules, at, every, WarmUp(180.0, fixed=True))
+        if found is not None and found.replicas > bound:
+            begun = begun or at
+            bound = min(found.replicas, bound + rules.steps.of(bound))
+        if at >= opens - 180.0:
+            assert bound == top
+    assert opens - begun < 180.0 + every * (3 + top / rules.steps.replicas), (
+        "and no earlier than the smallest steps need"
+    )
