@@ -221,6 +221,16 @@ class World:
         }
         return Settings(**{**base, **changes})
 
+    def flags(self):
+        """Of a daemon that runs as a process: the whole world is its own."""
+        return (
+            f"--policies={self.policies}",
+            f"--prometheus-url={self.prometheus_url}",
+            f"--redis-url={self.settings().redis_url}",
+            "--kubernetes=kubeconfig",
+            f"--kubeconfig={self.cluster.kubeconfig}",
+        )
+
     @contextlib.contextmanager
     def daemon(self, **settings):
         """The daemon, built by its own composition root."""
@@ -273,12 +283,6 @@ class History:
         """(type of the event, object), by resourceVersion: one order for all kinds."""
         with self._lock:
             return sorted(self._states, key=lambda state: int(state[1]["metadata"]["resourceVersion"]))
-
-
-def kill(process):
-    """kill -9, and wait for its end."""
-    process.kill()
-    process.wait()
 
 
 def outcome_of(report, actuator, result=None):

@@ -1,11 +1,7 @@
-import os
-import subprocess
-import sys
-
 import pytest
-from acceptance_world import Exporter, World, kill
+from acceptance_world import Exporter, World
+from support.daemon import Daemon
 
-from controller.lab.ports import free_port
 from controller.lab.prometheus import PrometheusServer, Target
 from controller.lab.redis import RedisServer
 
@@ -59,20 +55,13 @@ def daemon(steered):
 
 @pytest.fixture
 def start(world):
-    """Starts a daemon on the world as a process of its own; all are ended at the end."""
+    """Starts a daemon on the world as a process of its own, `daemon-0` the first; all are ended at the end."""
     running = []
 
     def begin():
-        command = [sys.executable, "-m", "controller", "run", "--policies", str(world.policies)]
-        command += ["--prometheus-url", world.prometheus_url, "--redis-url", world.settings().redis_url]
-        command += ["--kubernetes", "kubeconfig", "--kubeconfig", str(world.cluster.kubeconfig)]
-        command += ["--listen", f"127.0.0.1:{free_port()}", "--log-format", "json"]
-        log = (world.folder / f"daemon-{len(running)}.log").open("wb")
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
-        running.append((subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ), log))
-        return running[-1][0]
+        running.append(Daemon(world.folder, *world.flags(), name=f"daemon-{len(running)}", wait=False))
+        return running[-1]
 
     yield begin
-    for process, log in running:
-        kill(process)
-        log.close()
+    for daemon in running:
+        daemon.process.kill()

@@ -100,14 +100,19 @@ def test_no_write_in_a_hundred_ticks_of_peace(twin):
         steps=STEPS,
         behavior={"scaleDown": {"stabilizationWindowSeconds": 5, "tolerance": 0.1}},
         demand={},
+        forecast={},
+        cpu={"target": 70, "between": [50, 85]},
+        drain={},
     )
     with world.daemon() as daemon:
         twin.run(daemon, 1.0, lambda: "behavior" in world.hpa()["spec"])
         twin.run(daemon, 1.0, lambda: world.bounds() == (2, 10))
-        before = hpa_writes(world)
+        before, known = hpa_writes(world), daemon.app.loop.memories[world.key()].fullness
         assert before > 0
         for _ in range(100):
             report = daemon.tick()
             assert not report.snapshot.problems
         assert hpa_writes(world) == before
+        learned = daemon.app.loop.memories[world.key()].fullness
+        assert sum(learned.held) > sum(known.held), "what it learns meanwhile waits for a change"
         twin.run(daemon, 6.0, lambda: hpa_writes(world) > before)  # and it is awake all the same

@@ -1,7 +1,7 @@
 """Limiter, weights and the real HPA on one fleet under a spike, a plateau and a decay: none fights another, alive or killed."""
 
 import pytest
-from acceptance_world import History, kill
+from acceptance_world import History
 from fight_world import ENOUGH, HIGH, LOW, SLOTS, TARGET, Fleet, direction_changes, policy
 from support.eventually import eventually
 from support.objects import hpa
@@ -19,9 +19,9 @@ def begin(world, start):
     """Start a daemon, and wait until it steers the limit and the HPA."""
 
     def steering():
-        process = start()
+        daemon = start()
         eventually(lambda: world.hpa() and world.redis.exists(Keys(world.key()).limiter), timeout_seconds=60)
-        return process
+        return daemon.process
 
     return steering
 
@@ -111,11 +111,11 @@ def test_killed_at_the_worst_moment_of_each_phase_it_is_no_worse_than_the_hpa_al
         fleet.load(HIGH)
         # More is asked for, and not there yet.
         eventually(lambda: fleet.waiting > 20 or world.replicas() > 2, timeout_seconds=30)
-        kill(process)
+        process.kill()
         eventually(lambda: served(fleet), timeout_seconds=90)
         process = begin()
         fleet.turns(LOOKS // 2)
-        kill(process)
+        process.kill()
         # The limit expires, and what was published for that day holds: as much as the pods can serve, and not one.
         eventually(lambda: world.redis.get(Keys(world.key()).limit) is None, timeout_seconds=30)
         fleet.turns(LOOKS // 2)
@@ -123,6 +123,6 @@ def test_killed_at_the_worst_moment_of_each_phase_it_is_no_worse_than_the_hpa_al
         process = begin()
         fleet.load(LOW)
         eventually(lambda: world.replicas() < needed or world.bounds()[0] < ENOUGH, timeout_seconds=60)  # it has begun
-        kill(process)
+        process.kill()
         stood = world.bounds()[0]
         eventually(lambda: world.replicas() == stood and fleet.drained(), timeout_seconds=90)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from acceptance_world import BUSY, CALM, History, kill
+from acceptance_world import BUSY, CALM, History
 from support.eventually import eventually
 
 STEP = 1
@@ -40,7 +40,7 @@ def test_room_is_made_in_steps_filled_by_the_hpa_and_taken_back_with_no_pod_kill
         eventually(lambda: world.hpa() and world.bounds() == (2, 3))
         load(world, BUSY, cpu=1.5)
         eventually(lambda: world.bounds()[1] >= 4, timeout_seconds=30)
-        kill(first)
+        first.process.kill()
         stood = world.bounds()
         start()
         eventually(lambda: world.bounds() == (3, 5), timeout_seconds=30)

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from acceptance_world import done, kill
+from acceptance_world import done
 from support.eventually import eventually
 from support.objects import hpa, managers
 
@@ -21,10 +21,6 @@ def annotation(world):
     return world.hpa()["metadata"]["annotations"].get(LEARNED)
 
 
-def log(world, number):
-    return (world.folder / f"daemon-{number}.log").read_text()
-
-
 def ticks(world):
     """How many rankings have been published."""
     return json.loads(world.redis.get(Keys(world.key()).ranking))["seq"]
@@ -39,17 +35,17 @@ def test_a_spent_budget_of_turns_is_still_spent_after_kill_9(world, start):
     eventually(lambda: world.bounds()[0] == 6, timeout_seconds=30)
     world.backlog(0)
     eventually(lambda: world.bounds()[0] == 4, timeout_seconds=30)
-    kill(first)
+    first.process.kill()
     assert len(json.loads(annotation(world))["min"]["turns"]) == 1
     second = start()
-    eventually(lambda: SPENT in log(world, 1), timeout_seconds=30)
+    eventually(lambda: SPENT in second.text(), timeout_seconds=30)
     said_at = ticks(world)
     eventually(lambda: ticks(world) >= said_at + 3)
     assert world.bounds()[0] == 4
     world.backlog(9)
     eventually(lambda: world.bounds()[0] == 6, timeout_seconds=30)
     world.backlog(0)
-    kill(second)
+    second.process.kill()
     # Without what the HPA carries, nobody would know.
     world.kubectl("annotate", "hpa", "web", f"{LEARNED}-")
     start()
