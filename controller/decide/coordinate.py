@@ -23,7 +23,7 @@ from controller.model.memory import InstanceMemory, Memory
 from controller.model.plan import Overload
 from controller.model.sample import Signal, fresh_value
 from controller.model.snapshot import HpaView, Instance, Known, ScaleView, ServiceSnapshot
-from controller.policy.schema import Bound, LoadPolicy
+from controller.policy.schema import LoadPolicy
 
 STARVED = 0.9
 """Share of the HPA's CPU target below which the limit may not be cut while requests wait."""
@@ -122,18 +122,15 @@ def _at_the_end(policy: LoadPolicy, service: ServiceSnapshot, grant: Grant | Non
     # While it is not known what the budget gives, only the policy's own ceiling is an end.
     granted = within(rules, grant if grant is None or grant.replicas is not None else None, view.spec.max_replicas)
     running = _running(view, scale)
-    if running >= granted.max.ceiling:
-        return f"{running} replicas run, the ceiling is {granted.max.ceiling}{_whose(rules.max, granted.max, grant)}"
+    ceiling = granted.max.ceiling
+    if running >= ceiling:
+        whose = f" ({grant.words})" if grant is not None and ceiling < rules.max.ceiling else ""
+        return f"{running} replicas run, the ceiling is {ceiling}{whose}"
     desired = scale.spec_replicas if view.desired_replicas is None else view.desired_replicas
-    if view.spec.min_replicas >= granted.min.ceiling and desired <= scale.spec_replicas <= scale.status_replicas:
-        ceiling = f"{granted.min.ceiling}{_whose(rules.min, granted.min, grant)}"
-        return f"minReplicas is at its ceiling {ceiling}, and the HPA sees no reason for more than {desired}"
+    low = view.spec.min_replicas
+    if low >= rules.min.ceiling and max(desired, low) <= scale.spec_replicas <= scale.status_replicas:
+        return f"minReplicas is at its ceiling {rules.min.ceiling}, and the HPA sees no reason for more than {desired}"
     return None
-
-
-def _whose(own: Bound, granted: Bound, grant: Grant | None) -> str:
-    """The budget in brackets, where it is what bounds."""
-    return f" ({grant.words})" if grant is not None and granted.ceiling < own.ceiling else ""
 
 
 def _running(view: HpaView, scale: ScaleView) -> int:

@@ -2,6 +2,8 @@
 
 import yaml
 
+from trimtab.contract import Keys
+
 UNITS = 10
 
 
@@ -18,6 +20,12 @@ def shared(world):
     (world.policies / "budgets.yaml").write_text(yaml.safe_dump(budget))
     for name in ("one", "two"):
         world.deploy(name)
+
+
+def ending(report, policy):
+    """Why a policy is at its end, in words without the demand; empty while it is not."""
+    overload = next(plan.overload for plan in report.plans if plan.policy == policy)
+    return "" if overload is None else overload.reason.partition("; ")[2]
 
 
 def test_hungry_services_share_what_there_is_and_never_more(world):
@@ -45,6 +53,10 @@ def test_hungry_services_share_what_there_is_and_never_more(world):
         until(lambda: most() == (6, 4))
         assert world.bounds("one")[0] == 6
         assert "granted 4 (deficit 1 x priority 1)" in daemon.decisions()
+        # Far below its own ceiling of 20, and yet at its end: clients and alerts are told.
+        report = daemon.tick_until(lambda report: ending(report, world.key("two")), timeout_seconds=30.0)
+        assert ending(report, world.key("two")).startswith("4 replicas run, the ceiling is 4 (budget pool: ")
+        assert world.redis.exists(Keys(world.key("two")).overloaded)
         world.backlog(0, "one")
         world.backlog(0, "two")
         assert min(world.replicas("one"), world.replicas("two")) >= 2
