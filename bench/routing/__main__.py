@@ -2,7 +2,7 @@
 
 BENCH_SEEDS (5) seeds a cell, from BENCH_FIRST_SEED (1) on; BENCH_ONLY a part of a setting's name, and then docs/ stays as it is.
 BENCH_CLOSE_SEEDS (30) seeds where Trimtab is held against Prequal and the oracles on the unequal fleet: there seeds differ by half, the promise
-is a matter of a few percent, and five seeds answer it with anything from 0.91 to 1.04.
+is a matter of a few percent, and five seeds answer it a tenth too high or too low.
 Figures are medians over the seeds. Runs are spread over the machine's cores, all settings with the first seed first. With BENCH_CACHE=FOLDER
 what was played is kept there, so that an interrupted bench goes on where it was: a new folder for new code.
 """
