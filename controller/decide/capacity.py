@@ -164,7 +164,7 @@ def _blend(memory: InstanceMemory, measured: float, rate: float, window: float, 
     if before is None or before <= 0.0:
         return Learnt(measured, inside)
     share = LITTLE_SMOOTHING if little else SMOOTHING
-    if not little and (measured <= 0.0 or abs(log(measured / before)) * sqrt(inside) > SURPRISE):
+    if not little and (measured <= 0.0 or abs(log(measured) - log(before)) * sqrt(inside) > SURPRISE):
         share = FAST
     elapsed = window if memory.capacity_at is None else min(max(now - memory.capacity_at, 0.0), window)
     samples = max(inside, (1.0 - share) * (memory.samples or 0.0) + rate * elapsed)

@@ -57,13 +57,13 @@ def twin(scaling_cluster, namespace, surroundings, tmp_path):
 def test_replicas_are_there_before_the_load_that_the_forecast_expects(twin):
     world = twin.world
     with world.daemon() as daemon, Counted(world) as history:
-        twin.run(daemon, CALM_CORES, lambda: world.bounds()[0] == 5 and twin.runs() == (5, 2))
+        twin.run(daemon, CALM_CORES, lambda: twin.runs() == (5, 2) and world.ready() == 5)
+        assert world.bounds()[0] == 5
         assert re.search(r"minReplicas \d -> 5 \(forecast 7\d", daemon.decisions())
         assert "quantile of its day season x 3.5" in daemon.decisions()
         assert any(
             "quantile of its day season" in note for reason, note in world.events() if reason == "TrimtabRescaled"
         )
-        assert world.ready() == 5, "the load has not moved yet"
         twin.run(daemon, RISEN_CORES, lambda: twin.runs()[1] >= 5)
         steered, _ = compared(history)
         lows = [low for low, _ in history.bounds()]

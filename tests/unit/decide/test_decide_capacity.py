@@ -114,3 +114,11 @@ def test_a_window_that_fills_again_lowers_nothing_and_raises_at_once():
     assert capacity(5.0, window - 1.0) == pytest.approx(20.0)
     assert capacity(5.0, window + 1.0) < 15.0
     assert capacity(20.0, window - 1.0) > 25.0
+
+
+@pytest.mark.parametrize(("before", "rate"), [(1e300, 1e-70), (1e-300, 1e9)], ids=["far below", "far above"])
+def test_a_measurement_that_is_out_of_all_proportion_is_taken_in_and_is_no_error(before, rate):
+    memory = Memory(instances={n: InstanceMemory(uid=f"uid-{n}", capacity=before) for n in "ab"})
+    plan, after = decide(ROUTED, snapshot([instance(n, rate=rate) for n in "ab"]), memory)
+    assert weights(plan) == pytest.approx({"a": 0.5, "b": 0.5})
+    assert min(before, rate) <= after.instances["a"].capacity <= max(before, 2 * rate)
