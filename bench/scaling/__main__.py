@@ -2,8 +2,9 @@
 
 Each scaler has one curve of replica-hours against the share of requests over SLO: plain HPAs by their CPU target, and
 Trimtab by the utilisation it plans for. A trace may also be `synthetic:NAME[:SEED]` (season, jobs, noise, hump, steps).
-BENCH_DAYS cuts long traces; BENCH_PICTURES names a folder for one SVG per trace; BENCH_KNEE (0.85) and BENCH_CAPACITY (5)
-are what no scaler is told; BENCH_ONLY=1 runs the frontier and Trimtab as it comes, nothing else.
+BENCH_DAYS cuts long traces; BENCH_SEED (1) makes other arrivals and work of the same trace; BENCH_PICTURES names a
+folder for one SVG per trace; BENCH_KNEE (0.85) and BENCH_CAPACITY (5) are what no scaler is told; BENCH_ONLY=1 runs the
+frontier and Trimtab as it comes, nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TARGETS = range(50, 91, 5)
 PLANNED = (0.7, 0.75)
 HPA_TARGET = 85
 PROCESSES = 2
-SEED = 1
+SEED = int(os.environ.get("BENCH_SEED", "1"))
 
 Job = tuple[str, int]
 """Who scales, and the CPU target of the HPA under it."""

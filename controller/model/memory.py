@@ -88,6 +88,9 @@ class Arrivals:
         margin: how many noises to keep free, learned from the forecasts that were too low.
         pending: forecasts that wait for their time, oldest first.
         missed: seconds for which a forecast with its margin was too low, of `judged` in all.
+        surprise: mean square distance of a rate from what the level and trend before it said, (requests/s)².
+        trend_noise: standard deviation of the trend that such surprises alone would make, requests/s per second.
+        capacity: requests/s that one replica serves when full, smoothed; None while that is not known.
     """
 
     rate: float
@@ -98,6 +101,9 @@ class Arrivals:
     pending: tuple[Pending, ...] = ()
     missed: float = 0.0
     judged: float = 0.0
+    surprise: float = 0.0
+    trend_noise: float = 0.0
+    capacity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

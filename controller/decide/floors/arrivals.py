@@ -1,6 +1,7 @@
 """The fleet's request rate as a series that knows how wrong it has been.
 
-Level and trend follow Holt's linear method with gains for uneven steps, 1 − exp(−Δt/τ). Each forecast is kept until its
+Level and trend follow Holt's linear method with gains for uneven steps, 1 − exp(−Δt/τ). A trend is believed as far as it
+stands out of what noise alone makes of it, so that a ramp is followed soon and a ripple not carried forward. Each forecast is kept until its
 time has come, and then judged: the mean distance of what came from what was forecast is the noise, and the margin is so
 many of these noises as have been enough. The margin is a quantile found by stochastic approximation (adaptive conformal
 inference, Gibbs and Candès 2021): a forecast that was too low widens it much, one that was not narrows it a little, so that
@@ -10,13 +11,18 @@ in the long run the tolerated share is too low, whatever the shape of the traffi
 from __future__ import annotations
 
 from dataclasses import replace
-from math import exp, isfinite, sqrt
+from math import exp, hypot, isfinite, sqrt
 
 from controller.model.memory import Arrivals, Pending
 
 LEVEL_SECONDS = 30.0
-TREND_SECONDS = 120.0
-NOISE_SECONDS = 600.0
+TREND_SECONDS = 60.0
+SURPRISE_SECONDS = 600.0
+SURPRISE_MOST = 3.0
+"""One surprise counts as no more than so many standard deviations: a level that jumps is no noise."""
+TREND_DOUBT = 2.5
+"""A trend of so many standard deviations of its own noise is believed by half."""
+NOISE_SECONDS = 1800.0
 GAP_SECONDS = 300.0
 """After a gap as long as this the series starts anew; what it has learned of its margin stays."""
 FIRST_NOISE = 0.05
@@ -71,15 +77,24 @@ def follow(
     level = max(expected + _gain(elapsed, LEVEL_SECONDS) * (rate - expected), 0.0)
     slope = (level - before.rate) / elapsed
     trend = before.trend + _gain(elapsed, TREND_SECONDS) * (slope - before.trend)
+    surprise = _surprise(before, rate, rate - expected, elapsed)
     came = rate if judged_by is None or not isfinite(judged_by) else min(max(judged_by, rate), LARGEST)
     judged = _judge(before, came, at, lead_seconds=lead_seconds, tolerated=tolerated)
-    after = replace(judged, rate=level, trend=trend, at=at)
+    doubt = sqrt(max(surprise, poisson(level, window_seconds) ** 2)) * _trend_gain(elapsed)
+    after = replace(judged, rate=level, trend=trend, at=at, surprise=surprise, trend_noise=doubt)
     return _remember(after, lead_seconds, window_seconds)
 
 
 def ahead(arrivals: Arrivals, lead_seconds: float) -> float:
-    """Requests/s forecast for so long ahead, without margin. A falling trend is not believed."""
-    return arrivals.rate + max(arrivals.trend, 0.0) * lead_seconds
+    """Requests/s forecast for so long ahead, without margin.
+
+    A falling trend is not believed, a rising one as far as it stands out of its noise, t² ÷ (t² + doubt²) of it: a ramp
+    almost wholly, a ripple hardly at all.
+    """
+    trend = max(arrivals.trend, 0.0)
+    far = hypot(trend, TREND_DOUBT * arrivals.trend_noise)
+    believed = (trend / far) ** 2 if far > 0.0 else 0.0
+    return arrivals.rate + believed * trend * lead_seconds
 
 
 def noise(arrivals: Arrivals, window_seconds: float) -> float:
@@ -120,6 +135,22 @@ def _remember(after: Arrivals, lead_seconds: float, window_seconds: float) -> Ar
         return after
     forecast = Pending(after.at + lead_seconds, ahead(after, lead_seconds), noise(after, window_seconds), elapsed)
     return replace(after, pending=(*after.pending, forecast))
+
+
+def _surprise(before: Arrivals, rate: float, distance: float, elapsed: float) -> float:
+    """The mean square surprise with this one in it; the first one is as large as the first noise."""
+    mean = before.surprise or (FIRST_NOISE * max(before.rate, rate)) ** 2
+    return mean + _gain(elapsed, SURPRISE_SECONDS) * (min(distance * distance, SURPRISE_MOST**2 * mean) - mean)
+
+
+def _trend_gain(elapsed: float) -> float:
+    """Standard deviation of the trend per standard deviation of the rates, for rates without one, per second.
+
+    The variance reduction of an alpha-beta filter in its steady state, 2β² ÷ (α(4 − β − 2α)) ÷ Δt².
+    """
+    alpha = _gain(elapsed, LEVEL_SECONDS)
+    beta = alpha * _gain(elapsed, TREND_SECONDS)
+    return sqrt(2.0 * beta * beta / (alpha * (4.0 - beta - 2.0 * alpha))) / elapsed
 
 
 def _gain(elapsed: float, constant: float) -> float:

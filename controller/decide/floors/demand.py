@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, fsum
+from math import ceil, exp, fsum
 
 from controller.decide.floors import arrivals as arrivals_series
 from controller.decide.floors.floor import Floor, highest
@@ -29,7 +29,11 @@ FULL = 0.99
 """Mean utilisation from which a fleet hides how much more would come."""
 HIDDEN = 1.05
 """What is assumed of that: so many times what was seen."""
-TOLERATED = 0.1
+CAPACITY_SECONDS = 300.0
+"""Time constant of the mean capacity."""
+CHANGED = 0.1
+"""A capacity that is lower by more than this share is another one, not noise."""
+TOLERATED = 0.02
 """A forecast may be too low for this part of the time that the SLO allows to be missed."""
 
 
@@ -75,7 +79,7 @@ def observe(
     serving = sum(i.ready is not False and not i.terminating for i in service.instances)
     if load is not None and load >= FULL * serving > 0.0:
         rate, came = HIDDEN * rate, None if came is None else HIDDEN * came
-    return arrivals_series.follow(
+    after = arrivals_series.follow(
         before,
         rate,
         service.at,
@@ -84,6 +88,19 @@ def observe(
         tolerated=TOLERATED * (1.0 - quantile),
         judged_by=came,
     )
+    return replace(after, capacity=_smoothed(before, capacity, service.at))
+
+
+def _smoothed(before: Arrivals | None, capacity: float | None, at: float) -> float | None:
+    """What one replica serves, without the ups and downs of single ticks; a change beyond those counts at once.
+
+    The work of a request differs from tick to tick for all instances alike, so their mean is no steadier than one of them.
+    """
+    old = None if before is None else before.capacity
+    if before is None or old is None or old <= 0.0 or capacity is None or capacity < (1.0 - CHANGED) * old:
+        return old if capacity is None else capacity
+    elapsed = min(max(at - before.at, 0.0), CAPACITY_SECONDS)
+    return old + (1.0 - exp(-elapsed / CAPACITY_SECONDS)) * (capacity - old)
 
 
 def _capacity(instances: Mapping[str, InstanceMemory]) -> float | None:
@@ -111,7 +128,7 @@ def ask(
     if rules.demand is None and foreseen is None:
         return Asked(None)
     _, doubt = _arriving(service)
-    capacity = _capacity(instances)
+    capacity = arrivals.capacity if arrivals is not None and arrivals.capacity else _capacity(instances)
     if capacity is None:
         return Asked(None, "no capacity is known yet")
     if arrivals is None:

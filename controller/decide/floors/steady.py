@@ -12,9 +12,9 @@ from math import exp
 
 from controller.model.memory import Standing
 
-DEADBAND = 0.2
+DEADBAND = 0.15
 """Share by which less must be wanted before the floor is lowered; at least one replica."""
-FALLING_DEADBAND = 0.1
+FALLING_DEADBAND = 0.075
 """The same once it is on its way down: to go on is no turn."""
 REGRET_WAITS = 1.0
 """By how many warm-ups a lowering that was taken back makes the wait longer."""

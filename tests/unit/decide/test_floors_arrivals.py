@@ -35,7 +35,7 @@ def needed(arrivals):
 
 
 def test_a_steady_rate_has_no_trend_and_its_noise_fades():
-    found = series([40.0] * 400)
+    found = series([40.0] * 1000)
     assert (found.rate, found.trend) == (40.0, 0.0)
     assert found.noise < 0.01 * FIRST_NOISE * 40.0
     assert found.margin < FIRST_MARGIN
@@ -140,4 +140,28 @@ def test_what_is_no_number_changes_nothing(rate):
 @given(st.lists(st.floats(0.0, 1e4), min_size=2, max_size=40), st.floats(1.0, 10.0))
 def test_twice_the_traffic_asks_for_twice_as_much_beyond_chance(rates, scale):
     small, large = series(rates), series([scale * r for r in rates])
-    assert ahead(large, 180.0) == pytest.approx(scale * ahead(small, 180.0), rel=1e-6, abs=1e-6)
+    assert large.rate == pytest.approx(scale * small.rate, rel=1e-6, abs=1e-6)
+    assert large.trend == pytest.approx(scale * small.trend, rel=1e-6, abs=1e-6)
+    assert ahead(large, 180.0) >= scale * ahead(small, 180.0) * (1.0 - 1e-6) - 1e-6, "chance hides less of a trend"
+
+
+def test_a_ripple_is_not_carried_forward_and_a_ramp_is():
+    rng = random.Random(3)
+    ripple, ramp = [], []
+    for _ in range(400):
+        before = series([rng.gauss(40.0, 2.0) for _ in range(60)])
+        ripple.append(ahead(before, 180.0) - before.rate)
+        rises = [rng.gauss(40.0 + 0.8 * tick, 2.0) for tick in range(12)]
+        ramp.append(ahead(series(rises, before=before, at=before.at + 15.0), 180.0) / (40.0 + 0.8 * 23.0))
+    assert sum(ripple) / len(ripple) < 0.01 * 40.0, "a hundredth of the rate, on average"
+    assert 0.9 < sum(ramp) / len(ramp) < 1.1
+
+
+wild_noise = st.floats(0.0, 1e6) | st.just(5e-324)
+
+
+@given(st.floats(-1e6, 1e6) | st.just(1e-157), wild_noise, st.floats(0.0, 21600.0))
+def test_no_more_of_a_trend_is_believed_than_there_is(trend, doubt, lead):
+    found = ahead(Arrivals(40.0, trend, 0.0, 0.0, trend_noise=doubt), lead)
+    assert 40.0 <= found <= 40.0 + max(trend, 0.0) * lead * (1.0 + 1e-9)
+    assert found >= ahead(Arrivals(40.0, trend, 0.0, 0.0, trend_noise=2.0 * doubt), lead)

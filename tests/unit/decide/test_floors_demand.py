@@ -112,12 +112,30 @@ def test_work_that_came_with_the_requests_is_what_a_forecast_is_judged_by():
     due = replace(STEADY, pending=(Pending(1015.0, 40.0, 1.0, 15.0),))
     service = snapshot(FLEET, at=1015.0)
     assert observed(service, due).noise == pytest.approx(0.0)
-    assert observed(service, due, load=3.0).noise > 0.4, "load of three replicas of 20/s"
+    assert observed(service, due, load=3.0).noise > 0.1, "load of three replicas of 20/s"
 
 
 def test_a_full_fleet_hides_what_else_would_come():
     full = snapshot([instance(n, rate=10.0, cpu=1.0) for n in "abcd"], at=1015.0)
     assert observed(full, STEADY, load=4.0).rate > STEADY.rate
+
+
+@pytest.mark.parametrize(
+    ("stood", "now", "expected"),
+    [
+        pytest.param(20.0, 19.0, 19.95, id="a little less is noise"),
+        pytest.param(20.0, 25.0, 20.24, id="more is believed by and by"),
+        pytest.param(20.0, 15.0, 15.0, id="much less at once"),
+        pytest.param(None, 15.0, 15.0, id="the first"),
+    ],
+)
+def test_capacity_is_steadier_than_its_samples(stood, now, expected):
+    known = {n: InstanceMemory(uid=f"uid-{n}", capacity=now) for n in "abcd"}
+    found = observed(snapshot(FLEET, at=1015.0), replace(STEADY, capacity=stood), known=known)
+    assert found.capacity == pytest.approx(expected, abs=0.01)
+    assert observed(snapshot(FLEET, at=1030.0), found, known={}).capacity == found.capacity, (
+        "none is known: the last one"
+    )
 
 
 def held(floor, before, service=None, doubt=""):
