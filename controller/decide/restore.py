@@ -107,6 +107,9 @@ def _moved(left: Leftover, goal: _Goal, steps: Steps, way: Way, at: float) -> Pl
     if isinstance(left.scale, Unknown):
         return Plan(left.policy, at, holds=(Hold("hpa", f"what runs is not known: {left.scale.reason}"),))
     low, high = goal.spec.min_replicas, goal.spec.max_replicas
+    if low > view.spec.min_replicas == 0 == _asked(left):
+        why = f"at 0 replicas a minReplicas above 0 would keep its own metric from waking it; it goes back to {low} once it runs"
+        return Plan(left.policy, at, holds=(Hold("minReplicas", why),))
     wanted = Bounds(
         before=view.spec,
         minimum=_timed(Proposed(MIN, view.spec.min_replicas, low, gone), steps, way, at),
@@ -167,12 +170,20 @@ def _behavior(found: Mapping[str, Any]) -> Sides:
         return Sides()
 
 
+def _asked(left: Leftover) -> int | None:
+    """Replicas that the target asks for; None where there is none to ask, or where that is not known."""
+    scale = left.scale.value if isinstance(left.scale, Known) else None
+    return None if scale is None else scale.spec_replicas
+
+
 def _counts(left: Leftover) -> Counts:
     scale = left.scale.value if isinstance(left.scale, Known) else None
     counts = [left.view.current_replicas or 0, left.view.desired_replicas or 0]
     if scale is None:  # there is nothing to scale
         return Counts(max(counts), max(counts))
-    return Counts(scale.spec_replicas, max(*counts, scale.spec_replicas, scale.status_replicas))
+    # Its owner has switched it off: bounds start nothing there, however far they go.
+    asked = scale.spec_replicas or left.view.spec.min_replicas
+    return Counts(asked, max(*counts, scale.spec_replicas, scale.status_replicas))
 
 
 def _timed(wanted: Proposed, steps: Steps, way: Way, at: float) -> Proposed:

@@ -45,6 +45,11 @@ def planned(left, *, rested=True):
             leftover(1, 5, found=FOUND | {"minReplicas": 9}, runs=1), (3, 7), id="no more than a step of pods"
         ),
         pytest.param(leftover(3, 11), (2, 10), id="the last step"),
+        pytest.param(
+            leftover(2, 5, found=FOUND | {"minReplicas": 9}, runs=0),
+            (4, 7),
+            id="switched off: bounds start nothing there",
+        ),
         pytest.param(leftover(12, 14, found=FOUND, runs=12), (10, 12), id="both"),
     ],
 )
@@ -90,6 +95,7 @@ def test_when_it_is_let_go(left, why):
             leftover(6, 20, conditions=(Condition("ScalingActive", False, "AmbiguousSelector"),)), "same pods", id="two"
         ),
         pytest.param(leftover(2, 20, runs=20), "20 replicas run", id="all of it is needed"),
+        pytest.param(leftover(0, 20, runs=0), "from waking it; it goes back to 2 once it runs", id="asleep"),
     ],
 )
 def test_when_it_has_to_wait(left, why):
@@ -148,8 +154,9 @@ def test_the_way_back_ends_and_never_stops_or_floods(now, found, runs):
             assert abs(after.min_replicas - low) <= 2
             assert abs(after.max_replicas - high) <= 2
             assert after.max_replicas >= min(runs, high)
-            assert after.min_replicas <= max(low, runs + 2)
+            if runs:  # what is switched off stays so, wherever min stands
+                assert after.min_replicas <= max(low, runs + 2)
             low, high = after.min_replicas, after.max_replicas
-            runs = min(max(runs, low), max(high, runs))
+            runs = min(max(runs, low), max(high, runs)) if runs else 0
         at += 300.0
     assert runs > goal["maxReplicas"], "only what runs may keep it from coming to an end"
