@@ -13,7 +13,7 @@ the samples do not tell, both stay where they were.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import exp, log
+from math import exp, log, sqrt
 
 from controller.decide.limiter.curve import Cells, Curve, add, bend, cells_of, fit
 from controller.model.limiter import LimiterMemory
@@ -21,7 +21,7 @@ from controller.model.limiter import LimiterMemory
 QUIET, NOISY = 0.08, 0.18
 """Deviations of ln throughput up to which nothing is done about noise, and from which everything is."""
 OUTLIER = 5.0
-"""Deviations from which one sample alone is a change, and all before it are dropped."""
+"""Deviations from which one sample alone is a change, and all before it are dropped; twice as many in heavy noise."""
 SLACK, CHANGED = (0.5, 1.0), (4.5, 7.0)
 """CUSUM, quiet and noisy: deviations per update that do not count, and the sum from which capacity has changed."""
 MEMORY, MEMORY_PER_VARIANCE, LONGEST_MEMORY = 25.0, 900.0, 80.0
@@ -29,17 +29,22 @@ MEMORY, MEMORY_PER_VARIANCE, LONGEST_MEMORY = 25.0, 900.0, 80.0
 FALLING, FORGETTING = 1.5, 6.0
 """Evidence (CUSUM) that capacity has fallen from which the limit does not look up and, in quiet, samples count for a sixth as
 long: a slow fall never adds up to a change while the old samples hold the knee up."""
-LEAST_NOISE, MOST_NOISE, NOISE_GAIN = 0.03, 0.5, 0.1
+LEAST_NOISE, MOST_NOISE, NOISE_GAIN = 0.04, 0.5, 0.08
+"""Bounds of the noise, and how fast it follows. Counting 100 completions alone is no calmer than the first."""
+UNSURE = 5
+"""Samples that the noise of the start counts as, while the service is not known: three alike by chance are no calm."""
 KEPT_PER_NOISE = 20.0
-"""In noise, one sample after a change is too few: so many are kept at noise 1."""
+"""In noise, one sample after a change is too few: so many are kept at noise 1, unless it is an outlier even there."""
 AFTER_CHANGE, USUAL, USUAL_PER_NOISE = 4.0, 2.0, 60.0
 """How many samples the usual base counts as: after a change, at least, and per noise in unrest."""
-USUAL_GAIN, LEARNING, LEARNING_PER_NOISE = 0.1, 6, 40.0
+USUAL_GAIN, LEARNING, LEARNING_PER_NOISE = 0.1, 5, 40.0
 """How fast the usual base follows; samples until it is one, and how many more per noise in unrest."""
 SLOWER_IN_NOISE = 9.0
 """By so many times the usual base and the usual knee follow more slowly in unrest."""
 SINK, RISE = 0.02, 0.003
 """Share per update by which the usual knee follows a lower one, in quiet; and a higher one, in unrest."""
+SLOWER_WITHIN = 3
+"""Samples after a change within which another one may show that it was none: the service is slower."""
 RECENT = 16
 """Samples kept whole, to begin anew from after a change."""
 CLIMB = 3
@@ -63,25 +68,29 @@ def follow(state: LimiterMemory, in_flight: float, throughput: float) -> tuple[L
     memory, uneasy = memory_of(state.noise), unrest(state.noise)
     if state.below > FALLING:
         memory /= FORGETTING + uneasy * (1.0 - FORGETTING)
+    before = state.recent[-1] if state.recent else (in_flight, throughput)
     state, cells, knee, changed = _notice(state, in_flight, throughput, memory)
     trust = max(state.usual_weight, USUAL + uneasy * USUAL_PER_NOISE * state.noise)
     curve = fit(cells, state.noise, base=state.usual_base, trust=trust, knee=knee)
     noise = state.noise
     if state.learnt > 0:
-        off = abs(log(throughput) - curve.predict(in_flight))
+        gain, off = NOISE_GAIN, abs(log(throughput) - curve.predict(in_flight))
+        if state.usual_base is None:
+            # Until the service is known the curve follows the samples, so that its distance from them says little.
+            gain, off = max(gain, 1.0 / (state.learnt + UNSURE)), _unexplained(before, in_flight, throughput)
         # 1.25 times the mean distance is the deviation; the cut keeps one outlier from drowning the next change. Once the service
-        # is known, noise outlives a change: two or three calm samples after it are no calm, or the next one would be a change.
-        step, quick = min(1.25 * off, 3.0 * noise) - noise, 1.0 / (state.learnt + 1)
-        noise += (max(NOISE_GAIN, quick) if step > 0.0 or state.usual_base is None else NOISE_GAIN) * step
-    known = state.learnt > LEARNING + LEARNING_PER_NOISE * noise * uneasy
+        # is known, noise outlives a change: the first distances after one are those of a curve that is not there yet.
+        noise += gain * (min(1.25 * off, 3.0 * noise) - noise)
+    # While the SLO is broken much waits: no time to take for one with nothing waiting.
+    known = state.slow == 0 and state.learnt > LEARNING + LEARNING_PER_NOISE * noise * uneasy
     usual = state.usual_base or (curve.base if known else None)
-    gain = USUAL_GAIN / (1.0 + SLOWER_IN_NOISE * uneasy)
+    usual_gain = USUAL_GAIN / (1.0 + SLOWER_IN_NOISE * uneasy)
     after = replace(
         state,
         seen=cells,
         learnt=1 if changed else state.learnt + 1,
         base=curve.base,
-        usual_base=None if usual is None else usual * (curve.base / usual) ** gain,
+        usual_base=None if usual is None else usual * (curve.base / usual) ** usual_gain,
         usual_weight=max(state.usual_weight * exp(-1.0 / memory), USUAL),
         knee=curve.knee,
         usual_knee=_usual_knee(state.usual_knee, curve.knee, uneasy),
@@ -126,8 +135,10 @@ def _notice(
         now = replace(state, recent=recent, above=above, below=below, above_for=above_for, below_for=below_for)
         return now, cells, state.usual_knee or state.knee, False
     slower = _slower(state, in_flight, throughput)
-    since = 1 if abs(z) > OUTLIER else above_for if above > enough else below_for
-    kept = recent[-2:] if slower else recent[-max(since, round(KEPT_PER_NOISE * state.noise)) :]
+    since = max(above_for if above > enough else below_for, round(KEPT_PER_NOISE * state.noise))
+    if abs(z) > OUTLIER * (1.0 + uneasy):
+        since = 1  # what came before speaks of another fleet
+    kept = recent[-2:] if slower else recent[-since:]
     now = replace(
         state,
         recent=kept,
@@ -148,13 +159,26 @@ def _slower(state: LimiterMemory, in_flight: float, throughput: float) -> bool:
     """Whether throughput fell with the requests in flight: then nothing had waited, and the service itself is slower.
 
     Without this test a slower service looks like lost capacity at each step down, and the limit falls without end. It takes
-    two samples from after the change: one from before it and one from after differ whichever of both has happened.
+    two samples from after the change: one from before it and one from after differ whichever of both has happened, and by more
+    than the requests in flight do. Soon after a change the last but one counts too: two steps down tell more than one.
     """
-    if not state.recent or state.base is None or state.knee is None:
+    if not state.recent or state.usual_base is None or state.base is None or state.knee is None:
         return False
     before_in_flight, before_throughput = state.recent[-1]
     was_off = log(before_throughput) - bend(before_in_flight, state.knee) + log(state.base)
-    if state.learnt > 3 and was_off > -2.0 * state.noise:
+    changed_before = state.learnt <= SLOWER_WITHIN
+    if not changed_before and was_off > -2.0 * state.noise:
         return False
-    moved = log(in_flight / before_in_flight)
-    return moved < -max(0.05, 3.0 * state.noise) and log(throughput / before_throughput) < 0.85 * moved
+    back = min(state.learnt, 2) if changed_before else 1
+    return any(_together(earlier, in_flight, throughput, state.noise) for earlier in state.recent[-max(back, 1) :])
+
+
+def _together(earlier: tuple[float, float], in_flight: float, throughput: float, noise: float) -> bool:
+    moved, fell = log(in_flight / earlier[0]), log(throughput / earlier[1])
+    return moved < -max(0.05, 3.0 * noise) and 1.5 * moved - 3.0 * noise < fell < 0.9 * moved
+
+
+def _unexplained(before: tuple[float, float], in_flight: float, throughput: float) -> float:
+    """How far throughput moved beyond what any knee would explain: none, or as much as the requests in flight. In ln, of one sample."""
+    moved, rose = log(in_flight / before[0]), log(throughput / before[1])
+    return max(min(moved, 0.0) - rose, rose - max(moved, 0.0), 0.0) / sqrt(2.0)

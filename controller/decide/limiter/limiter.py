@@ -19,16 +19,17 @@ HEADROOM = 1.15
 """The limit over the knee: enough that the knee is seen when it rises, little enough that few requests wait."""
 BUSY = 0.8
 """Share of the limit in flight below which the application, not the limit, decides."""
-DIP, RISE, RISE_IN_NOISE = 0.85, 1.25, 0.13
+DIP, RISE, RISE_IN_NOISE = 0.85, 1.2, 0.18
 """Shares of the knee at which to look whether it lies lower (requests wait meanwhile, none is refused) or higher; the latter
-goes further in noise, which hides a small difference."""
-LEAST_DIP = 0.83
-"""Share of the limit below which it never looks: a fleet with a sharp knee has it above what the curve finds."""
+goes further in noise, which hides a small difference. In quiet no further than four full steps down make up for, should more than
+half of the capacity be lost at that moment."""
+LEAST_DIP = DOWN
+"""Share of the limit below which it never looks: a full step, since only well below the knee the base shows."""
 CALM = 0.8
 """Share of the SLO up to which the limit may look above the knee."""
 PROBE = 100.0
 """Updates between two looks aside, at noise 1: each costs a little goodput, and in noise it tells little."""
-DOUBT_EVERY, DOUBT_PER_NOISE = 6, 60.0
+DOUBT_EVERY, DOUBT_PER_NOISE = 3, 60.0
 """Updates between two looks that only what is remembered speaks against, and how many more at noise 1."""
 RISING, RISING_IN_NOISE = 3.0, 3.0
 """Evidence (CUSUM) that capacity has risen from which the limit does not look down but up, and how much more in heavy noise: near

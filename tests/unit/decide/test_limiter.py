@@ -121,8 +121,25 @@ def test_it_finds_the_knee_from_below_and_stays():
 
 def test_it_comes_down_from_an_overload():
     _, limits = closed(LimiterMemory(200.0, ready=4), 60, 60)
-    assert max(limits[10:]) <= 1.7 * 60
+    assert max(limits[10:]) <= 1.4 * 60
     assert min(limits) >= 0.8 * 60
+
+
+@pytest.mark.parametrize("settled", range(20, 44, 3))
+def test_a_loss_of_more_than_half_is_answered_in_four_updates_wherever_the_limit_looks_just_then(settled):
+    state, _ = closed(LimiterMemory(100.0, ready=4), 100, settled)
+    _, limits = closed(state, 40, 20)
+    assert limits[3] <= 1.3 * 40
+    assert min(limits) >= 0.7 * 40
+
+
+@pytest.mark.parametrize("settled", range(20, 44, 3))
+def test_more_capacity_is_used_within_eight_updates(settled):
+    state, _ = closed(LimiterMemory(40.0, ready=4), 40, settled)
+    _, limits = closed(state, 100, 20)
+    assert limits[7] >= 80
+    assert max(limits) <= 100 * UP**2  # the step that throughput did not follow is the last
+    assert limits[-1] <= 1.3 * 100
 
 
 def test_it_leaves_a_limit_of_one():
