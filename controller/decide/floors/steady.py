@@ -2,7 +2,7 @@
 
 A replica that is let go and asked for again costs a warm-up, so the floor is lowered only onto the most that was wanted
 for as long as that, and only if it is lower by more than noise. Each lowering that had to be taken back makes the next
-wait longer, and is forgotten in time. A fleet that was found running stays for two warm-ups:
+wait longer and the deadband wider, and is forgotten in time. A fleet that was found running stays for two warm-ups:
 before the first forecasts have been judged nobody knows how much of it is needed.
 """
 
@@ -18,6 +18,8 @@ FALLING_DEADBAND = 0.075
 """The same once it is on its way down: to go on is no turn."""
 REGRET_WAITS = 1.0
 """By how many warm-ups a lowering that was taken back makes the wait longer."""
+REGRET_WIDER = 0.5
+"""By what share of itself it makes the deadband wider."""
 REGRET_SECONDS = 1800.0
 """It fades by 1 − 1/e in this time."""
 LONGEST_SECONDS = 3600.0
@@ -53,7 +55,9 @@ def settle(
         return Standing(wanted, recent, since, max(before.not_before, since), at, before.falling and not raised, regret)
     wait = max(min(warm_up_seconds * (1.0 + REGRET_WAITS * regret), LONGEST_SECONDS), warm_up_seconds)
     most = next((n for t, n in recent if t > at - wait), wanted)
-    slack = max(1.0, (FALLING_DEADBAND if before.falling else DEADBAND) * before.replicas)
+    slack = max(
+        1.0, (FALLING_DEADBAND if before.falling else DEADBAND) * (1.0 + REGRET_WIDER * regret) * before.replicas
+    )
     waited = at - since >= wait and at >= before.not_before
     if waited and before.replicas - most >= slack:
         return Standing(most, recent, since, before.not_before, at, falling=True, regret=regret)

@@ -67,6 +67,14 @@ def test_a_lowering_that_was_taken_back_makes_the_next_wait_longer():
     assert run([4] * 400, before=standing, at=standing.at + 15.0)[1].regret < 0.05
 
 
+def test_and_more_must_be_to_gain():
+    _, standing = run([100] * 20 + [60] * 20 + [100])
+    assert standing.regret == 1.0
+    assert run([82] * 30, before=standing, at=standing.at + 15.0)[0][-1] == 100, "18 % less"
+    assert run([75] * 30, before=standing, at=standing.at + 15.0)[0][-1] == 75, "a quarter less"
+    assert run([82] * 400, before=standing, at=standing.at + 15.0)[0][-1] == 82, "it is forgotten"
+
+
 def test_one_replica_of_a_few_may_go():
     assert run([3] * 20 + [2] * 40)[0][-1] == 2
 
