@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 import yaml
-from fault_world import INTERVAL, is_settled
+from fault_world import INTERVAL, PODS, is_settled
 from support.daemon import Daemon, trimtab
 from support.eventually import eventually
 
@@ -199,6 +199,22 @@ def test_a_stop_takes_no_longer_than_a_tick(world, plain_only, tmp_path, hangs):
             assert daemon.process.wait(INTERVAL + 2) == 0  # the interpreter needs a moment to leave, on a busy machine
             assert [r["event"] for r in daemon.lines()][-2:] == ["stopping", "stopped"]
             assert daemon.errors.read_text() == ""
+
+
+def test_a_stop_leaves_a_queue_that_lets_no_limit_expire_at_the_default(world, plain_only, tmp_path):
+    told = yaml.safe_load((plain_only / "plain.yaml").read_text())
+    told["spec"]["concurrency"] |= {"output": {"kind": "bullmq", "queue": "inference"}}
+    (plain_only / "plain.yaml").write_text(yaml.safe_dump(told))
+    look = redis.Redis(world.redis.host, world.redis.port, db=6, decode_responses=True)
+    look.set(f"trimtab:{{{world.plain}}}:limit", 1)  # what stands is small, as after an overload
+    with Daemon(tmp_path, *alone(world, plain_only, 6)) as daemon:
+        lowest = eventually(lambda: look.hget("bull:inference:meta", "concurrency"), 10, 0.02)
+        assert int(lowest) < 5 * PODS
+        daemon.process.signal(signal.SIGTERM)
+        assert daemon.process.wait(INTERVAL + 7) == 0
+        assert look.hget("bull:inference:meta", "concurrency") == str(5 * PODS)
+        assert [line["result"] for line in daemon.lines("parting")] == ["done"]
+        assert daemon.errors.read_text() == ""
 
 
 def test_a_stop_during_the_start_is_clean_too(world, plain_only, tmp_path):
