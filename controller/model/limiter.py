@@ -14,6 +14,7 @@ class LimiterMemory:
         seen: what was seen with the same capacity, in cells of the requests in flight: cell, weight, mean of ln requests/s.
         recent: the last samples whole, oldest first: requests in flight, requests/s.
         learnt: samples since the last change of capacity.
+        since_change: likewise, counting one from the first of changes in a row.
         base: response time with nothing waiting, seconds; None until one was seen.
         knee: requests in flight from which more of them only wait; None until one was seen.
         usual_knee: `knee` over a longer time, requests: what to expect where the samples do not tell.
@@ -40,6 +41,7 @@ class LimiterMemory:
     seen: tuple[tuple[int, float, float], ...] = ()
     recent: tuple[tuple[float, float], ...] = ()
     learnt: int = 0
+    since_change: int = 100
     base: float | None = None
     knee: float | None = None
     usual_knee: float | None = None

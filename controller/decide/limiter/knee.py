@@ -43,8 +43,8 @@ SLOWER_IN_NOISE = 9.0
 """By so many times the usual base and the usual knee follow more slowly in unrest."""
 SINK, RISE = 0.02, 0.003
 """Share per update by which the usual knee follows a lower one, in quiet; and a higher one, in unrest."""
-SLOWER_WITHIN = 3
-"""Samples after a change within which another one may show that it was none: the service is slower."""
+SLOWER_WITHIN = 4
+"""Samples after a change within which another may show that it was none: the service is slower."""
 RECENT = 16
 """Samples kept whole, to begin anew from after a change."""
 CLIMB = 3
@@ -132,7 +132,15 @@ def _notice(
     above_for = state.above_for + 1 if above > 0.0 else 0
     below_for = state.below_for + 1 if below > 0.0 else 0
     if max(above, below) <= enough:
-        now = replace(state, recent=recent, above=above, below=below, above_for=above_for, below_for=below_for)
+        now = replace(
+            state,
+            recent=recent,
+            above=above,
+            below=below,
+            above_for=above_for,
+            below_for=below_for,
+            since_change=state.since_change + 1,
+        )
         return now, cells, state.usual_knee or state.knee, False
     slower = _slower(state, in_flight, throughput)
     since = max(above_for if above > enough else below_for, round(KEPT_PER_NOISE * state.noise))
@@ -141,7 +149,8 @@ def _notice(
     kept = recent[-2:] if slower else recent[-since:]
     now = replace(
         state,
-        recent=kept,
+        recent=recent[-max(len(kept), 3) :],
+        since_change=1 if state.since_change >= SLOWER_WITHIN else state.since_change + 1,
         above=0.0,
         below=0.0,
         above_for=0,
@@ -159,18 +168,15 @@ def _slower(state: LimiterMemory, in_flight: float, throughput: float) -> bool:
     """Whether throughput fell with the requests in flight: then nothing had waited, and the service itself is slower.
 
     Without this test a slower service looks like lost capacity at each step down, and the limit falls without end. It takes
-    two samples from after the change: one from before it and one from after differ whichever of both has happened, and by more
-    than the requests in flight do. Soon after a change the last but one counts too: two steps down tell more than one.
+    two samples from after the change. The first that shows it is not one of them: its period began before, so that throughput
+    falls on after it whatever has happened.
     """
     if not state.recent or state.usual_base is None or state.base is None or state.knee is None:
         return False
-    before_in_flight, before_throughput = state.recent[-1]
-    was_off = log(before_throughput) - bend(before_in_flight, state.knee) + log(state.base)
-    changed_before = state.learnt <= SLOWER_WITHIN
-    if not changed_before and was_off > -2.0 * state.noise:
+    whole = state.since_change - 1
+    if not 1 <= whole < SLOWER_WITHIN:
         return False
-    back = min(state.learnt, 2) if changed_before else 1
-    return any(_together(earlier, in_flight, throughput, state.noise) for earlier in state.recent[-max(back, 1) :])
+    return any(_together(earlier, in_flight, throughput, state.noise) for earlier in state.recent[-min(whole, 2) :])
 
 
 def _together(earlier: tuple[float, float], in_flight: float, throughput: float, noise: float) -> bool:

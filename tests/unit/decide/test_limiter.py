@@ -189,6 +189,26 @@ def test_a_slower_service_is_no_lost_capacity():
     assert 80 <= limits[-1] <= 130
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9])
+def test_lost_capacity_is_no_slower_service_whenever_in_a_period_it_is_lost(share):
+    state, _ = closed(LimiterMemory(40.0, ready=4), 100, 60)
+    n = float(round(state.limit))
+    mixed = (share * min(n, 100.0) + (1.0 - share) * 50.0) / 0.5
+    state, _, _ = update(RULES, state, LimiterSample(n, mixed, latency=1.2 * n / mixed, ready=4))
+    state, limits = closed(state, 50, 20)
+    assert state.base < 0.6
+    assert max(limits[5:]) <= 1.4 * 50
+
+
+def test_a_service_half_as_fast_is_no_lost_capacity():
+    rules = replace(RULES, slo_seconds=3.0)
+    state, _ = closed(LimiterMemory(40.0, ready=4), 100, 60)
+    for _ in range(40):
+        state, limit, _ = update(rules, state, fleet(round(state.limit), 100, 1.0))
+        assert limit >= 35
+    assert limit >= 80
+
+
 def test_a_restart_takes_what_stands():
     _, limit, _ = update(RULES, LimiterMemory(100.0, ready=4), fleet(100, 100))
     assert 80 <= limit <= 125
