@@ -30,6 +30,8 @@ def level(_: int) -> float:
 STEADY = {f"noise {noise:.0%}": Scenario(240, level, start=KNEE, noise=noise) for noise in (0.05, 0.15, 0.30)}
 SCENARIOS = {
     "reach": Scenario(120, level),
+    # As a daemon starts: at perInstance x instances, which somebody has guessed too low, with the noise of some 100 completions.
+    "start": Scenario(120, level, start=32.0, noise=0.15, default=32),
     "fall": Scenario(80, lambda p: KNEE if p < CHANGE else 40.0, start=KNEE),
     "rise": Scenario(80, lambda p: 40.0 if p < CHANGE else KNEE, start=40.0),
     **STEADY,
@@ -54,6 +56,7 @@ def figures(name: str, seeds: range) -> dict[str, int | float | None]:
     runs = {key: [run(name, scenario, seed) for seed in seeds] for key, scenario in SCENARIOS.items()}
     found: dict[str, int | float | None] = {
         "reach": until(runs["reach"], 0, lambda x, k: 0.8 * k <= x <= 1.3 * k),
+        "start": until(runs["start"], 0, lambda x, k: 0.8 * k <= x <= 1.3 * k),
         "fall": until(runs["fall"], CHANGE, lambda x, k: x <= 1.3 * k),
         "rise": until(runs["rise"], CHANGE, lambda x, k: x >= 0.8 * k),
     }
@@ -74,6 +77,7 @@ def figures(name: str, seeds: range) -> dict[str, int | float | None]:
 
 CHECKS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "reach": ("<= 20 periods from 5 into 0.8..1.3 of the knee", lambda v: v <= 20),
+    "start": ("<= 20 periods from a default of 32 into 0.8..1.3 of the knee, in noise of 15 %", lambda v: v <= 20),
     "fall": ("<= 4 periods after 100 -> 40 until <= 1.3 of the knee", lambda v: v <= 4),
     "rise": ("<= 8 periods after 40 -> 100 until >= 0.8 of the knee", lambda v: v <= 8),
     **{f"{key} min": (">= 0.6 of the knee, worst of all periods", lambda v: v >= 0.6) for key in STEADY},

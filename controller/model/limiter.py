@@ -23,6 +23,7 @@ class LimiterMemory:
         above: evidence that capacity has risen, in deviations summed up (CUSUM); likewise `below`, that it has fallen.
         above_for: updates for which that evidence has been adding up; likewise `below_for`.
         opens: whether the samples leave open that there is no knee yet.
+        found: whether the samples alone have ever shown a knee.
         climb: updates for which the limit may still climb in full steps, since capacity was seen to rise.
         since_probe: updates since the limit last went aside to learn; `since_doubt`, against what is only remembered.
         home: the limit from before it went aside; None while it is not aside.
@@ -53,6 +54,7 @@ class LimiterMemory:
     above_for: int = 0
     below_for: int = 0
     opens: bool = False
+    found: bool = False
     climb: int = 0
     since_probe: int = 0
     since_doubt: int = 0

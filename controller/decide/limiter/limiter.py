@@ -41,7 +41,9 @@ UNBENT = 0.3
 FURTHER = 1
 """Updates by which a look up is longer in heavy noise, each a full step further."""
 SEEN = 3.0
-"""Evidence for a knee (log-likelihood of the samples alone) without which the limit grows in noise up to the default."""
+"""Evidence for a knee (log-likelihood of the samples alone) without which the limit grows in noise: until the first, and up to the default."""
+FOUND = 7.0
+"""Evidence from which a knee has been found: a thousand to one, for chance in the first few samples must not end the climb for good."""
 WELL_BELOW, SUPPORT = 0.75, 3.0
 """In noise it grows only where a knee at 0.75 of what is in flight is ruled out, which one sample never does."""
 SETTLED, STEADY_NOISE = 8, 0.15
@@ -134,8 +136,13 @@ def _learn(rules: LimiterRules, state: LimiterMemory, sample: LimiterSample) -> 
         after, why = state, f"held: {in_flight:.3g} of {state.limit:.3g} in flight, the limit does not bind"
     else:
         calm = sample.latency is None or sample.latency <= CALM * rules.slo_seconds
-        low = state.ready is not None and state.limit < rules.default(state.ready)
-        after, why = _towards(*follow(state, in_flight, throughput), in_flight, calm=calm, low=low)
+        default = state.limit if state.ready is None else rules.default(state.ready)
+        low = state.limit < default
+        after, curve = follow(state, in_flight, throughput)
+        # What stands above the default at the start was found by an earlier run.
+        resumed = not state.seen and state.limit > default
+        after = replace(after, found=state.found or resumed or curve.unaided[-1] >= FOUND)
+        after, why = _towards(after, curve, in_flight, calm=calm, low=low)
     if not slow:
         return after, why
     lower = replace(after, limit=min(after.limit, state.limit * DOWN))
@@ -195,7 +202,7 @@ def _grows(state: LimiterMemory, curve: Curve, in_flight: float, *, low: bool) -
     if state.climb == CLIMB or (state.climb > 0 and curve.knee > BUSY * in_flight):
         return True
     uneasy = unrest(state.noise)
-    if uneasy > 0.0 and low:
+    if uneasy > 0.0 and (low or not state.found):
         return curve.unaided[-1] < SEEN  # noise must not keep it where nothing was ever asked of the fleet
     if uneasy > 0.0 and curve.lack_unaided(WELL_BELOW * in_flight) <= SUPPORT * uneasy:
         return False

@@ -279,3 +279,21 @@ def test_noise_does_not_keep_it_below_the_default():
         throughput = min(n, 100.0) / 0.5 * noise[period % len(noise)]
         state, limit, _ = update(RULES, state, LimiterSample(n, throughput, latency=0.6, ready=4))
     assert limit >= 20
+
+
+@pytest.mark.parametrize(
+    ("stands", "within", "reaches"),
+    [
+        pytest.param(20.0, 10, True, id="at the default, which nobody found: it climbs"),
+        pytest.param(40.0, 10, False, id="above the default, found by an earlier run: noise feigns no growth"),
+    ],
+)
+def test_in_noise_a_guess_is_left_and_a_finding_is_not(stands, within, reaches):
+    state, noise = LimiterMemory(stands, ready=4), (0.85, 1.15, 0.9, 1.12, 0.88, 1.05, 1.14, 0.95)
+    limits = []
+    for period in range(within):
+        n = float(round(state.limit))
+        throughput = min(n, 100.0) / 0.5 * noise[period % len(noise)]
+        state, limit, _ = update(RULES, state, LimiterSample(n, throughput, latency=0.6, ready=4))
+        limits.append(limit)
+    assert (max(limits) >= 80) is reaches, limits
