@@ -290,8 +290,11 @@ def kubernetes_dump(world):
 
 @pytest.fixture
 def still(settled):
-    """The world with the daemon stopped in its tracks, and one change waiting."""
+    """The world with the daemon stopped in its tracks, and one change waiting. What it published outlives the test."""
     settled.main.process.pause()
+    for key in settled.look.keys("*"):
+        if settled.look.ttl(key) != -1:
+            settled.look.expire(key, 600)
     settled.ask_for_more()
     yield settled
     settled.main.process.resume()
