@@ -21,7 +21,8 @@ from controller.model.outcome import Outcome
 from controller.model.plan import Plan
 from controller.observe.kubernetes import KubeReader
 from controller.observe.leftovers import Steered, read_leftovers
-from controller.policy.schema import LoadPolicy, Steps
+from controller.policy.schema import LoadPolicy
+from controller.policy.steps import Steps
 
 SETTLE_SECONDS = 60.0
 """So long a policy must be away before its HPA is touched."""

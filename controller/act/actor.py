@@ -24,6 +24,7 @@ from controller.clients.kube import SYSTEM as KUBERNETES
 from controller.clients.kube import KubeApi
 from controller.clients.redis import SYSTEM as REDIS
 from controller.deadline import Deadline
+from controller.decide.coordinate import left_at
 from controller.errors import DependencyError, LostLease, Throttled, TimedOut, Unreachable
 from controller.model.fence import Fence
 from controller.model.outcome import Outcome, Result
@@ -90,8 +91,8 @@ class Actor:
         self._hpas = HpaWriter(kube, installation=installation) if kube else None
         self._pods = PodMarker(kube) if kube else None
         self._events = Recorder(kube, settings.identity) if kube else None
-        self._parting: dict[str, tuple[int, int]] = {}
-        """Policy -> what its queue was last told, and what it is to be left at if that is more."""
+        self._told: dict[str, tuple[int, int | None]] = {}
+        """Policy -> the limit that a queue of others was last told, and the default limit, where one is known."""
         self._pool = ThreadPoolExecutor(max_workers=3, thread_name_prefix="trimtab-act")
         self._busy: dict[str, Future[None]] = {}
 
@@ -139,10 +140,10 @@ class Actor:
         """
         lanes = []
         for policy in policies:
-            told, default = self._parting.get(policy.key, (0, 0))
-            if told < default and policy.spec.mode is Mode.ENFORCE:
+            limit = left_at(*self._told[policy.key]) if policy.key in self._told else None
+            if limit is not None and policy.spec.mode is Mode.ENFORCE:
                 lane = _Lane(system_of(policy), fence, deadline)
-                lane.run(policy.key, OUTPUT, partial(self._tell_queue, policy, default, lane))
+                lane.run(policy.key, OUTPUT, partial(self._tell_queue, policy, limit, lane))
                 lanes.append(lane)
         return tuple(outcome for lane in lanes for found in lane.outcomes.values() for outcome in found)
 
@@ -176,8 +177,8 @@ class Actor:
         publish = plan.publish
         if publish is None or publish.limit is None:
             return []
-        default = self._parting.get(policy.key, (0, 0))[1] if publish.default_limit is None else publish.default_limit
-        self._parting[policy.key] = publish.limit, default
+        _, known = self._told.get(policy.key, (0, None))
+        self._told[policy.key] = publish.limit, known if publish.default_limit is None else publish.default_limit
         return self._tell_queue(policy, publish.limit, lane)
 
     def _tell_queue(self, policy: LoadPolicy, limit: int, lane: _Lane) -> list[Outcome]:

@@ -215,9 +215,8 @@ def _proposals(record: Row, style: Style) -> str:
     if not rows:
         return ""
     sync = _within_one_sync(record)
-    return "\n".join(
-        [_fitting(("WHAT", "STANDS", "ASKED", "SET", "WHY"), rows, style), *([f"  {sync}"] if sync else [])]
-    )
+    shown = _fitting(("WHAT", "STANDS", "ASKED", "SET", "WHY"), rows, style)
+    return f"{shown}\n  {sync}" if sync else shown
 
 
 def _within_one_sync(record: Row) -> str:
@@ -227,14 +226,10 @@ def _within_one_sync(record: Row) -> str:
     asked = ((record.get("inputs") or {}).get("scale") or {}).get("spec_replicas")
     if low is None or high is None or asked is None:
         return ""
-    after = at_once(low, high, asked)
-    does = (
-        f"start {after - asked}"
-        if after > asked
-        else f"stop {asked - after}"
-        if after < asked
-        else "start and stop none"
-    )
+    more = at_once(low, high, asked) - asked
+    does = "start and stop none"
+    if more:
+        does = f"start {more}" if more > 0 else f"stop {-more}"
     return f"pods: within one sync these bounds alone {does}; {asked} are asked for"
 
 

@@ -97,6 +97,11 @@ def starves(policy: LoadPolicy, service: ServiceSnapshot) -> str | None:
     return f"{queue.depth} requests wait at {mean:.0%} CPU, and the HPA scales out at {rules.cpu.target} %"
 
 
+def left_at(told: int, default: int | None) -> int | None:
+    """What a queue that lets no limit expire is told before a clean stop: the default, where it was told less. None: as it is."""
+    return default if default is not None and told < default else None
+
+
 def overload(
     policy: LoadPolicy, service: ServiceSnapshot, pressure: str | None, grant: Grant | None = None
 ) -> Overload | None:

@@ -21,7 +21,8 @@ from controller.model.hpa import original_of
 from controller.model.leftover import Leftover
 from controller.model.plan import Change, Hold, HpaRelease, HpaWrite, Plan
 from controller.model.snapshot import HpaSpec, Known, ResourceTarget, Unknown
-from controller.policy.schema import Bound, LeastBound, ScaleTarget, Scaling, Steps
+from controller.policy.schema import Bound, LeastBound, ScaleTarget, Scaling
+from controller.policy.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)

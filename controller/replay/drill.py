@@ -204,9 +204,8 @@ def _run(policy: LoadPolicy, budgets: Sequence[Budget], fault: Fault) -> Verdict
     for tick in range(ticks + AFTER):
         world.tick(fault if tick < ticks else None)
         stands = world.standing()
-        if (
-            tick >= ticks and world.budgets
-        ):  # on whole data again, what stands above a grant is not for want of data lowered
+        # On whole data again, what stands above a grant may be lowered: that is not for want of data.
+        if tick >= ticks and world.budgets:
             stands = replace(stands, minimum=before.minimum, maximum=before.maximum)
         # What falls and comes back has fallen.
         least = least.least(stands)

@@ -1,6 +1,7 @@
 import pytest
 from acceptance_world import Exporter, World
 from support.daemon import Daemon
+from twin import STEPS, Twin
 
 from controller.lab.prometheus import PrometheusServer, Target
 from controller.lab.redis import RedisServer
@@ -44,6 +45,15 @@ def steered(world):
     world.policy()
     world.deploy()
     return world
+
+
+@pytest.fixture
+def twin(world):
+    """A steered HPA and, under the same load, the plain one that it was found with; bounds move each second."""
+    world.policy(least=(2, 8), most=(10, 14), memory=None, steps=STEPS)
+    made = Twin(world)
+    yield made
+    world.cluster.metrics.clear(world.namespace)
 
 
 @pytest.fixture

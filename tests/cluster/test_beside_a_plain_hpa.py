@@ -2,20 +2,9 @@
 
 import time
 
-import pytest
-from twin import Counted, Twin, compared, hpa_writes, killed
+from twin import STEPS, Counted, compared, hpa_writes, killed
 
 from controller.deadline import Deadline
-
-STEPS = {"replicas": 2, "every": "1s", "lowerEvery": "2s"}
-
-
-@pytest.fixture
-def twin(world):
-    world.policy(least=(2, 8), most=(10, 14), memory=None, steps=STEPS)
-    made = Twin(world)
-    yield made
-    world.cluster.metrics.clear(world.namespace)
 
 
 def test_a_spike_and_its_decay(twin):

@@ -2,18 +2,9 @@
 
 import pytest
 from support.objects import hpa
-from twin import STEERED, Counted, Twin, hpa_writes, killed, never_fewer_than_the_plain_one
+from twin import STEERED, Counted, hpa_writes, killed, never_fewer_than_the_plain_one
 
-STEPS = {"replicas": 2, "every": "1s", "lowerEvery": "2s"}
 TICKS_A_MINUTE = 4
-
-
-@pytest.fixture
-def twin(world):
-    world.policy(least=(2, 8), most=(10, 14), memory=None, steps=STEPS)
-    made = Twin(world)
-    yield made
-    world.cluster.metrics.clear(world.namespace)
 
 
 def by_keda(world):

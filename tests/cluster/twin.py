@@ -7,6 +7,7 @@ from acceptance_world import History
 from support.objects import hpa
 
 STEERED, PLAIN = "web", "plain"
+STEPS = {"replicas": 2, "every": "1s", "lowerEvery": "2s"}
 SLO_SECONDS = 0.5
 PER_CORE = 20.0
 """Requests/s that a core serves."""

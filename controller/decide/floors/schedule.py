@@ -13,7 +13,8 @@ from math import ceil
 from controller.decide.floors.floor import Floor, highest
 from controller.decide.warmup import WarmUp
 from controller.policy.calendar import windows
-from controller.policy.schema import Scaling, Schedule, Steps
+from controller.policy.schema import Scaling, Schedule
+from controller.policy.steps import Steps
 
 LONGEST_AHEAD_SECONDS = 86400.0
 """No ramp begins earlier than this before its window, however many steps it would take."""

@@ -11,7 +11,7 @@ from controller.decide.restore import Way, restore
 from controller.model.behavior import parse
 from controller.model.leftover import Leftover
 from controller.model.snapshot import Condition, ResourceTarget, Unknown
-from controller.policy.schema import Steps
+from controller.policy.steps import Steps
 
 FOUND = {"minReplicas": 2, "maxReplicas": 10, "cpu": 70, "memory": 80}
 STEPS = Steps.model_validate({"replicas": 2, "every": "30s", "lowerEvery": "300s"})

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.policy.schema import Steps
+from controller.policy.steps import Steps
 
 
 @pytest.mark.parametrize(
