@@ -241,6 +241,37 @@ def test_values_by_prometheus_itself(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs_promtool
+def test_what_ends_with_its_series_is_not_replaced_by_another_measure(tmp_path):
+    """A target lost at 285 s: at 300 s its rate still has a window to live, and what was in flight is not known."""
+    ended = "0+30x18 stale"
+    world = [
+        series(f"{FAST}_sum", "exact", ended, handler="/predict"),
+        series(f"{FAST}_count", "exact", ended, handler="/predict"),
+        series("http_requests_inprogress", "exact", "6x18 stale"),
+        series(f"{FAST}_sum", "little", ended, handler="/predict"),
+        series(f"{FAST}_count", "little", ended, handler="/predict"),
+    ]
+    queries = load_preset("fastapi").queries
+    expected = {Signal.RATE: {"exact": 1.25, "little": 1.25}, Signal.IN_FLIGHT: {"little": 1.25}}
+    tests = [
+        unit(
+            signal.value,
+            world,
+            {
+                "expr": f"round({filled(queries[signal])}, 0.001)",
+                "eval_time": "5m",
+                "exp_samples": [sample(queries[signal], pod, value) for pod, value in values.items()],
+            },
+        )
+        for signal, values in expected.items()
+    ]
+    file = tmp_path / "tests.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "15s", "tests": tests}))
+    done = promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_value_that_looks_like_a_placeholder_is_left_alone():
     assert fill("x{$selector}[$window]", selector='a="$window"', window="60s") == 'x{a="$window"}[60s]'
 
