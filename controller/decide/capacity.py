@@ -31,8 +31,7 @@ LITTLE_SMOOTHING = 0.1
 """Share for estimates from response times, which rise with load and would swing if followed fast."""
 LEAST_SAMPLES = 1.0
 AGED_SHARE = 0.3
-"""Share of the rate window beyond which a sample is late: a window holds at least four scrapes. A rate whose window runs empty
-reads too low, so what is late may raise an estimate and never lower one."""
+"""Share of the rate window beyond which a sample is late: a window holds at least four scrapes."""
 
 
 class Capacity(NamedTuple):
@@ -63,6 +62,9 @@ def learn(
 ) -> dict[str, Learnt]:
     """The estimates that this tick's samples make, by instance; who taught nothing is left out.
 
+    A capacity is a quotient of figures that need not cover the same seconds. While a window runs empty or fills again they
+    read too low at different times, so that the quotient is wrong in either direction: what was known before counts on.
+
     Args:
         fleet: the members with what is remembered of them.
         facts: by instance, of those that were observed.
@@ -85,7 +87,7 @@ def learn(
             told = usual(f.fresh for f in facts.values()) if told is None else told
             if not told <= f.fresh:
                 continue
-        if before is None or measured >= before or not (_late(f, late) or _refills(m.memory, window, now)):
+        if before is None or not (_runs_empty(f, m.memory, late, window, now) or _refills(m.memory, window, now)):
             learnt[m.name] = _blend(m.memory, measured, f.rate, window, now, little=little)
     return learnt
 
@@ -137,13 +139,22 @@ def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Ca
     return found
 
 
-def _late(f: Facts, late_seconds: float) -> bool:
-    return f.age is not None and f.age > late_seconds
+def _runs_empty(f: Facts, memory: InstanceMemory, late_seconds: float, window: float, now: float) -> bool:
+    """Whether the windows may be running empty: the samples are late, and something better was learnt not long ago.
+
+    After a window without anything better the series goes on, as the window would be empty by now: it is scraped too
+    seldom, and to learn from what there is, once in a window, is better than never.
+    """
+    if f.age is None or f.age <= late_seconds:
+        return False
+    return memory.capacity_at is not None and now - memory.capacity_at < window
 
 
 def _refills(memory: InstanceMemory, window: float, now: float) -> bool:
-    """Whether a rate covers a window that had run empty: until it is full again the rate reads too low."""
-    return memory.dark_at is not None and now - memory.dark_at < window
+    """Whether the windows cover a gap, while the estimate is from before it. One made since is no better than the next."""
+    if memory.dark_at is None or now - memory.dark_at >= window:
+        return False
+    return memory.capacity_at is None or memory.capacity_at <= memory.dark_at
 
 
 def _measure(f: Facts, *, little: bool) -> float | None:

@@ -1,5 +1,7 @@
 import pytest
 from decide_world import NOTHING, instance, policy, row, snapshot, weights
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.decide.decide import decide
 from controller.model.memory import InstanceMemory, Memory
@@ -102,18 +104,77 @@ def test_stale_rate_is_not_measured_again():
     assert after.instances["a"].capacity is None
 
 
-def test_a_window_that_fills_again_lowers_nothing_and_raises_at_once():
-    window = ROUTED.spec.signals.window
+WINDOW = ROUTED.spec.signals.window
+KNOWN = 20.0
+
+
+def remembered(**fields):
+    """Of `a`: it can serve 20/s, learnt 15 s before the snapshot."""
+    return InstanceMemory(**{"uid": "uid-a", "capacity": KNOWN, "capacity_at": 985.0, **fields})
+
+
+def learnt(memory, seconds=0.0, **signals):
+    """What is known of `a` after one tick at 1000 s + `seconds`."""
+    service = snapshot([instance("a", **signals), instance("b")], at=1000.0 + seconds)
+    return decide(ROUTED, service, Memory(instances={"a": memory}))[1].instances["a"].capacity
+
+
+LATE = {"age": 0.3 * WINDOW + 1.0}
+DARK = {"capacity_at": 900.0, "dark_at": 985.0}
+LOWER, HIGHER = {"rate": 5.0}, {"rate": 20.0}
+EMPTIER = {"cpu": 0.25}
+
+
+@pytest.mark.parametrize("seen", [LOWER, HIGHER, EMPTIER], ids=["less rate", "more rate", "less utilisation"])
+@pytest.mark.parametrize(
+    ("fields", "sample", "moves"),
+    [
+        pytest.param({}, {}, True, id="on time"),
+        pytest.param({}, LATE, False, id="late: the windows may run empty"),
+        pytest.param({"capacity_at": 1001.0 - WINDOW}, LATE, False, id="late, for less than a window"),
+        pytest.param({"capacity_at": 1000.0 - WINDOW}, LATE, True, id="late for a window: the series goes on"),
+        pytest.param(DARK, {}, False, id="the windows fill again"),
+        pytest.param({**DARK, "capacity_at": 900.0}, LATE, False, id="fill again, and late"),
+        pytest.param({**DARK, "dark_at": 1000.0 - WINDOW}, {}, True, id="full again"),
+        pytest.param({"dark_at": 980.0}, {}, True, id="fill, and so they did for the estimate"),
+    ],
+)
+def test_what_covers_missing_data_moves_no_capacity_either_way(fields, sample, moves, seen):
+    found = learnt(remembered(**fields), **{**sample, **seen})
+    if moves:
+        assert (found > KNOWN) is (seen is not LOWER)
+        assert abs(found - KNOWN) > 5.0
+    else:
+        assert found == KNOWN
+
+
+def test_a_gap_is_over_a_window_after_it():
     _, before = decide(ROUTED, snapshot([instance("a"), instance("b")]), NOTHING)
     _, dark = decide(ROUTED, snapshot([instance("a", rate=Absent("no series")), instance("b")], at=1100.0), before)
+    assert learnt(dark.instances["a"], 100.0 + WINDOW - 1.0, **LOWER) == pytest.approx(KNOWN)
+    assert learnt(dark.instances["a"], 100.0 + WINDOW + 1.0, **LOWER) < 15.0
 
-    def capacity(rate, seconds):
-        back = snapshot([instance("a", rate=rate), instance("b")], at=1100.0 + seconds)
-        return decide(ROUTED, back, dark)[1].instances["a"].capacity
 
-    assert capacity(5.0, window - 1.0) == pytest.approx(20.0)
-    assert capacity(5.0, window + 1.0) < 15.0
-    assert capacity(20.0, window - 1.0) > 25.0
+RATES = {"a": 10.0, "b": 20.0, "c": 30.0}
+
+
+@given(
+    ends=st.lists(st.tuples(st.floats(0.0, 1e4), st.floats(0.0, 1.0)), min_size=1, max_size=8),
+    every=st.floats(1.0, 20.0),
+)
+def test_no_weight_moves_while_a_series_ends_whatever_its_windows_show(ends, every):
+    settled = {
+        n: InstanceMemory(uid=f"uid-{n}", capacity=2 * r, capacity_at=1000.0, samples=1e12) for n, r in RATES.items()
+    }
+    memory = Memory(instances=settled, weights={n: r / 60 for n, r in RATES.items()})
+    # There is no younger sample of `a`: its age grows with time, and with a window's age its rate is gone.
+    for tick, (rate, cpu) in enumerate(ends, start=1):
+        age = 0.3 * WINDOW + every * tick
+        dying = instance("a", rate=rate if age < WINDOW else None, cpu=cpu, age=age)
+        others = [instance(n, rate=RATES[n]) for n in "bc"]
+        plan, memory = decide(ROUTED, snapshot([dying, *others], at=1000.0 + every * tick), memory)
+        assert memory.instances["a"].capacity == KNOWN
+        assert weights(plan) == pytest.approx({n: r / 60 for n, r in RATES.items()}, rel=1e-6)
 
 
 @pytest.mark.parametrize(("before", "rate"), [(1e300, 1e-70), (1e-300, 1e9)], ids=["far below", "far above"])
