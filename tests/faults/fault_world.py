@@ -24,6 +24,9 @@ from controller.lab.redis import RedisServer
 
 INTERVAL = 1.5
 PODS = 3
+JITTER_RATIO = {"chat": 0.03, "plain": 0.15}
+"""How far a weight may be off: rates over counters that are scraped on a busy machine jitter, gauges do not. What is lost for
+want of data is more than that."""
 GAUGES = ("lab_rate", "lab_latency", "lab_errors", "lab_cpu", "lab_in_flight")
 
 
@@ -255,19 +258,26 @@ def world_of(folder, cluster):
 
 
 def is_settled(world):
-    """Whether everything is published and written and nothing is in trouble."""
+    """Whether everything is published and written, weights have converged, and nothing is in trouble."""
     with contextlib.suppress(ApiError):
-        limits = [world.numbers(policy) for policy in (world.chat, world.plain)]
-        whole = all(limit == 5 * PODS and len(weights) == PODS for limit, weights in limits)
-        states = {
-            row["state"]
-            for p in (world.chat, world.plain)
-            for row in (world.ranking(p) or {"endpoints": ()})["endpoints"]
-        }
+        policies = (world.chat, world.plain)
+        whole = all(world.numbers(policy)[0] == 5 * PODS and has_converged(world, policy) for policy in policies)
+        states = {row["state"] for p in policies for row in (world.ranking(p) or {"endpoints": ()})["endpoints"]}
         quiet = len(world.main.lines("problem")) == len(world.main.lines("recovered"))
-        sizes = sorted(limits[0][1].values())
-        whole = whole and all(
-            abs(n - k / 6) < 0.003 for k, n in enumerate(sizes, start=1)
-        )  # as the capacities: 1, 2, 3
         return whole and states == {"serving"} and quiet and world.hpa() == (PODS, world.most)
     return False
+
+
+def has_converged(world, policy):
+    """Whether its weights are as the capacities, 1 : 2 : 3, to within half of what they may move by later."""
+    _, weights = world.numbers(policy)
+    sizes = [size / sum(range(1, PODS + 1)) for size in range(1, PODS + 1)]
+    close = jitter_ratio(policy) / 2
+    return len(weights) == PODS and all(
+        abs(weight / size - 1) < close for weight, size in zip(sorted(weights.values()), sizes, strict=True)
+    )
+
+
+def jitter_ratio(policy):
+    """Of a policy's key."""
+    return JITTER_RATIO[policy.rpartition("/")[2]]

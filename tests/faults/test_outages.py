@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import requests
-from fault_world import INTERVAL, is_settled
+from fault_world import INTERVAL, is_settled, jitter_ratio
 from support.daemon import interval_kept
 from support.eventually import eventually
 
@@ -271,9 +271,7 @@ def assert_nothing_dropped(w, before):
     for policy, (limit, weights) in before.items():
         now = w.numbers(policy)
         assert now[0] >= limit, f"the limit of {policy} dropped"
-        # Rates over counters that are scraped on a busy machine jitter; what is lost for want of data is more than that.
-        jitter = 0.03 if policy == w.chat else 0.15
-        assert now[1] == pytest.approx(weights, rel=jitter), f"weights of {policy} moved"
+        assert now[1] == pytest.approx(weights, rel=jitter_ratio(policy)), f"weights of {policy} moved"
 
 
 def refusals(w, log):
