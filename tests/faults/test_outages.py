@@ -215,7 +215,7 @@ def test_outage(world, row, caplog):
     try:
         asked = w.ask_for_more()
         ticked = interval_kept(daemon, INTERVAL, row.intervals)
-        told = eventually(lambda: refusals(w, log) if row.refusal else daemon.lines("problem", log), 10)
+        told = eventually(lambda: refusals(w, log) if row.refusal else told_of_all(w, row, log), 10)
         check_while_broken(w, row, Before(before, published, bounds), asked)
     finally:
         row.mend_it(w)
@@ -278,6 +278,12 @@ def refusals(w, log):
     """Decisions about `chat` whose HPA write was refused."""
     decisions = [line for line in w.main.lines("decision", log) if line["policy"] == w.chat]
     return [d for d in decisions if any((o["actuator"], o["result"]) == ("hpa", "refused") for o in d["outcomes"])]
+
+
+def told_of_all(w, row, log):
+    """The lines about the outage. Where it breaks series, none before both policies have theirs, which come in ticks apart."""
+    told = w.main.lines("problem", log)
+    return told if not row.per_policy or {line.get("policy") for line in told} >= {w.chat, w.plain} else []
 
 
 def name(line):
