@@ -87,7 +87,9 @@ def learn(
             told = usual(f.fresh for f in facts.values()) if told is None else told
             if not told <= f.fresh:
                 continue
-        if before is None or not (_runs_empty(f, m.memory, late, window, now) or _refills(m.memory, window, now)):
+        if before is None or not (
+            _runs_empty(f, m.memory, late, window, now) or _refills(m.memory, measured, window, now)
+        ):
             learnt[m.name] = _blend(m.memory, measured, f.rate, window, now, little=little)
     return learnt
 
@@ -150,11 +152,15 @@ def _runs_empty(f: Facts, memory: InstanceMemory, late_seconds: float, window: f
     return memory.capacity_at is not None and now - memory.capacity_at < window
 
 
-def _refills(memory: InstanceMemory, window: float, now: float) -> bool:
-    """Whether the windows cover a gap, while the estimate is from before it. One made since is no better than the next."""
+def _refills(memory: InstanceMemory, measured: float, window: float, now: float) -> bool:
+    """Whether the windows cover a gap that the estimate is older than.
+
+    One made since rests on the same windows: it may rise as they fill, and not fall, as a rate reads too low until then.
+    """
     if memory.dark_at is None or now - memory.dark_at >= window:
         return False
-    return memory.capacity_at is None or memory.capacity_at <= memory.dark_at
+    since = memory.capacity_at is not None and memory.capacity_at > memory.dark_at
+    return not since or (memory.capacity is not None and measured < memory.capacity)
 
 
 def _measure(f: Facts, *, little: bool) -> float | None:
