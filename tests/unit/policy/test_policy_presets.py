@@ -1,12 +1,11 @@
 """Presets: every query is parsed, and the main ones are evaluated, by Prometheus' own tool."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from presets_world import filled, needs_promtool, promtool
 
 from controller.model.sample import Signal
 from controller.policy.presets import load_preset, preset_names
@@ -14,16 +13,6 @@ from controller.policy.presets.table import presets_page
 from controller.policy.promql import PLACEHOLDERS, checked_query, fill
 
 ROOT = Path(__file__).parents[3]
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian package prometheus) is not installed")
-
-LABELS = 'namespace="models",service="s"'
-FILLED = {
-    "selector": LABELS,
-    "window": "60s",
-    "quantile": "0.95",
-    "pods": 'namespace="models"',
-}
 
 
 def queries():
@@ -33,19 +22,9 @@ def queries():
         yield name, "age", preset.age
 
 
-def filled(query):
-    """As observing does it: series that know no Service are grouped without its label."""
-    by = "namespace, pod" if "$pods" in query else "namespace, service, pod"
-    return fill(query, by=by, **FILLED)
-
-
 def sample(query, pod, value):
     service = "" if "$pods" in query else ',service="s"'
     return {"labels": f'{{namespace="models",pod="{pod}"{service}}}', "value": value}
-
-
-def promtool(*arguments):
-    return subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_every_row_of_the_table_is_there():
