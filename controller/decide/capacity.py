@@ -33,6 +33,9 @@ LEAST_SAMPLES = 1.0
 AGED_SHARE = 0.3
 """Share of the rate window beyond which a sample is late: a window holds at least four scrapes."""
 
+AWAITED_SECONDS = 180.0
+"""A utilisation may come so late after an instance began to serve: a CPU over two minutes, scraped up to a minute apart."""
+
 
 class Capacity(NamedTuple):
     """Requests/s an instance can serve, and where the figure comes from. `measured` is False for a stand-in."""
@@ -79,6 +82,9 @@ def learn(
         f, before = facts.get(m.name, NOTHING), m.memory.capacity
         measured = _measure(f, little=little)
         if measured is None or f.rate is None:
+            continue
+        # On the scale of response times it would be remembered, and asked for replicas by, long after the utilisation has come.
+        if little and f.awaits and _begins(m, now):
             continue
         # With a part missing the figure is too high: what was known counts on, and of a newcomer nothing is known.
         if f.gaps and not MEASURED.isdisjoint(f.gaps):
@@ -139,6 +145,12 @@ def estimate(memories: Mapping[str, InstanceMemory], now: float) -> dict[str, Ca
             why += f", measured {now - m.capacity_at:.0f} s ago"
         found[name] = Capacity(value, why, True)
     return found
+
+
+def _begins(m: Member, now: float) -> bool:
+    """Whether it began to serve so lately that its utilisation may still come."""
+    stamps = (m.memory.serving_since, None if m.seen is None else m.seen.ready_at)
+    return any(stamp is not None and abs(now - stamp) < AWAITED_SECONDS for stamp in stamps)  # clocks differ
 
 
 def _runs_empty(f: Facts, memory: InstanceMemory, late_seconds: float, window: float, now: float) -> bool:

@@ -30,6 +30,7 @@ class Facts:
         fresh: the signals with a fresh sample.
         gaps: the signals that were fresh once and are not now.
         told: the signals that were ever fresh, with those of now.
+        awaits: a utilisation is defined, and none is fresh.
     """
 
     rate: float | None = None
@@ -45,6 +46,7 @@ class Facts:
     fresh: AbstractSet[Signal] = NONE
     gaps: frozenset[Signal] = NONE
     told: frozenset[Signal] = NONE
+    awaits: bool = False
 
 
 NOTHING = Facts()
@@ -87,6 +89,7 @@ def facts_of(instance: Instance, slots: int | None, known: frozenset[Signal] = N
     # Most tell all that is defined, and always have.
     if len(values) < len(signals):
         facts.gaps = gaps_of(signals, known, fresh)
+        facts.awaits = (_CPU in signals or _UTILISATION in signals) and not (_CPU in values or _UTILISATION in values)
     facts.told = known if known.issuperset(values) else known.union(values)
     return facts
 

@@ -1,5 +1,7 @@
+from dataclasses import replace
+
 import pytest
-from decide_world import NOTHING, instance, policy, row, snapshot, weights
+from decide_world import NOTHING, change, hpa, instance, policy, published, row, scale, snapshot, weights
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +59,54 @@ def test_without_slots_either_littles_law_compares():
 def test_littles_law_does_not_stand_beside_real_capacities():
     mixed = [instance("a", cpu=None, extra={Signal.IN_FLIGHT: 2.0}), instance("b")]
     assert why(mixed)["a"] == "no data yet: the fleet's median 20/s"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "since", "known"),
+    [
+        pytest.param(Absent("no series"), 1.0, False, id="just begun: the CPU is still to come"),
+        pytest.param(Absent("no series"), 179.0, False, id="soon three minutes"),
+        pytest.param(Absent("no series"), 180.0, True, id="it does not come"),
+        pytest.param(None, 1.0, True, id="none is defined"),
+        pytest.param(0.5, 1.0, True, id="there it is"),
+    ],
+)
+@pytest.mark.parametrize("told_by", ["kubernetes", "memory"])
+def test_littles_law_does_not_stand_in_while_the_utilisation_is_still_to_come(cpu, since, known, told_by):
+    ready_at = 1000.0 - since if told_by == "kubernetes" else None
+    remembered = InstanceMemory(uid="uid-a", endpoint="http://a:8000", routable=True, first_seen=1000.0 - since)
+    if told_by == "memory":
+        remembered = replace(remembered, serving_since=1000.0 - since)
+    fleet = [instance("a", cpu=cpu, extra={Signal.IN_FLIGHT: 2.0}, ready_at=ready_at)]
+    _, after = decide(ROUTED, snapshot(fleet), Memory(instances={"a": remembered}, at=985.0))
+    assert (after.instances["a"].capacity is not None) is known
+
+
+def test_the_demand_floor_of_a_fleet_that_has_just_begun_waits_for_the_utilisation():
+    """At 2 requests in flight for 100/s response times alone would say 50/s for one of 500/s, and ask for ten times too many."""
+    scaled = policy(
+        routing={},
+        scaling={
+            "hpa": "h",
+            "target": {"name": "m"},
+            "min": {"floor": 2, "ceiling": 20},
+            "max": {"floor": 20, "ceiling": 20},
+            "demand": {},
+        },
+    )
+    memory, asked = NOTHING, []
+    for tick in range(40):
+        at = 1000.0 + 15.0 * tick
+        cpu = Absent("no series") if tick < 9 else 0.2
+        fleet = [
+            instance(n, rate=100.0, cpu=cpu, latency=0.02, extra={Signal.IN_FLIGHT: 2.0}, ready_at=995.0) for n in "ab"
+        ]
+        plan, memory = decide(
+            scaled, snapshot(fleet, at=at, hpa=hpa(2, 20), scale=scale(2), published=published()), memory
+        )
+        asked.append(change(plan, "minReplicas"))
+    assert asked == [None] * 40
+    assert memory.arrivals.capacity == pytest.approx(500.0, rel=0.01)
 
 
 def test_capacity_is_carried_through_a_gap_with_its_age():
