@@ -3,7 +3,7 @@ from decide_world import NOTHING, change, hold, hpa, instance, policy, queue, sc
 
 from controller.decide.decide import decide
 from controller.model.memory import Memory
-from controller.model.sample import Stale
+from controller.model.sample import Absent, Stale
 from controller.model.snapshot import HpaSpec, Known, NotAsked, ResourceTarget, Unknown
 
 TARGETS = (ResourceTarget("cpu", 70), ResourceTarget("memory", 80))
@@ -55,6 +55,12 @@ def test_an_absent_hpa_is_created_with_the_policys_numbers():
         pytest.param({"hpa": hpa(2, 20), "scale": scale(19)}, LONG, (2, 19), id="above the range: not below what runs"),
         pytest.param({"hpa": hpa(2, 20, desired_replicas=20)}, LONG, None, id="desired replicas run too"),
         pytest.param({"instances": SLOW}, PRESSED, (4, 10), id="pressure: min up"),
+        pytest.param(
+            {"instances": [*SLOW[:3], instance("d", latency=0.9, cpu=Absent("young"))]},
+            PRESSED,
+            (4, 10),
+            id="pressure: who is too young to tell its CPU holds no raise up",
+        ),
         pytest.param({"instances": SLOW}, {}, None, id="pressure of one tick"),
         pytest.param({"instances": SLOW}, {**PRESSED, "min_changed_at": 980.0}, None, id="pressure: too soon"),
         pytest.param({"instances": SLOW, "hpa": hpa(5, 10)}, PRESSED, (6, 10), id="pressure: up to the ceiling"),
