@@ -33,9 +33,6 @@ from controller.policy.schema import Bound, Scaling
 
 MIN = "minReplicas"
 MAX = "maxReplicas"
-SLACK = 0.1
-"""Share by which min may stand above its floor before it is lowered onto it: less is noise, and would turn the fleet back
-and forth."""
 PRESSED = 0.1
 """Share by which pressure raises min at a time where demand is known: the floor was a little too low, not unknown."""
 HEADROOM = 0.8
@@ -237,7 +234,7 @@ def _worth_it(wanted: Proposed, rules: Scaling, wish: Wish) -> Proposed:
 def _lowered(rules: Scaling, before: int, wish: Wish) -> Proposed:
     """One step down, as far as floors and the load of the whole fleet on the rest allow."""
     least = max(rules.min.floor, min(before, 0 if wish.floor is None else wish.floor.replicas))
-    if before - least <= SLACK * before and least > rules.min.floor:
+    if least == before:
         return Proposed(MIN, before, before)
     reason = wish.futile or f"calm for {wish.calm_seconds:.0f} s"
     wanted = Proposed(MIN, before, max(least, before - rules.steps.of(before)), reason)

@@ -117,7 +117,6 @@ class Standing:
         not_before: when it may be lowered at the earliest.
         at: when it was last brought up to date.
         falling: whether its last move was down.
-        regret: how many lowerings had to be taken back of late, faded with time.
     """
 
     replicas: int
@@ -126,7 +125,6 @@ class Standing:
     not_before: float
     at: float
     falling: bool = False
-    regret: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from math import exp, hypot, isfinite, sqrt
 
 from controller.model.memory import Arrivals, Pending
 
-LEVEL_SECONDS = 30.0
+LEVEL_SECONDS = 20.0
 TREND_SECONDS = 60.0
 SURPRISE_SECONDS = 600.0
 SURPRISE_MOST = 3.0
 """One surprise counts as no more than so many standard deviations: a level that jumps is no noise."""
-TREND_DOUBT = 2.5
+TREND_DOUBT = 2.0
 """A trend of so many standard deviations of its own noise is believed by half."""
-NOISE_SECONDS = 1800.0
+NOISE_SECONDS = 3600.0
 GAP_SECONDS = 300.0
 """After a gap as long as this the series starts anew; what it has learned of its margin stays."""
 FIRST_NOISE = 0.05
@@ -35,6 +35,10 @@ MARGIN_PER_SECOND = 0.02 / 15.0
 """By how much a forecast that was too low widens the margin per second that it stood for."""
 PENDING = 16
 """Forecasts kept at a time, spread over the time ahead."""
+HIDDEN = 1.05
+"""What arrives at a full fleet is at least so many times what it finishes,"""
+HIDDEN_MOST = 1.5
+"""and at most so many times, as far as the trend before asks for that."""
 LARGEST = 1e12
 """Requests/s are cut here, so that sums stay finite."""
 
@@ -54,6 +58,7 @@ def follow(
     window_seconds: float,
     tolerated: float,
     judged_by: float | None = None,
+    full: bool = False,
 ) -> Arrivals:
     """The series with one more rate in it.
 
@@ -65,19 +70,23 @@ def follow(
         window_seconds: what a rate is a mean over.
         tolerated: share of the time for which a forecast with its margin may have been too low.
         judged_by: what forecasts are judged by, requests/s, where that is more than the rate: the work that came with it.
+        full: whether the fleet can finish no more, so that the rate is only the least that arrives. The trend then goes on.
     """
+    least = HIDDEN * rate if full else rate
     if not isfinite(rate):
         return before if before is not None else first(0.0, at, window_seconds)
     if before is None or not 0.0 < at - before.at < GAP_SECONDS:
         if before is not None and before.at == at:
             return before
-        return first(rate, at, window_seconds, FIRST_MARGIN if before is None else before.margin)
+        return first(least, at, window_seconds, FIRST_MARGIN if before is None else before.margin)
     elapsed, rate = at - before.at, min(max(rate, 0.0), LARGEST)
     expected = before.rate + before.trend * elapsed
+    if full:
+        rate = max(least, min(expected, HIDDEN_MOST * rate))
     level = max(expected + _gain(elapsed, LEVEL_SECONDS) * (rate - expected), 0.0)
     slope = (level - before.rate) / elapsed
     trend = before.trend + _gain(elapsed, TREND_SECONDS) * (slope - before.trend)
-    surprise = _surprise(before, rate, rate - expected, elapsed)
+    surprise = before.surprise if full else _surprise(before, rate, rate - expected, elapsed)
     came = rate if judged_by is None or not isfinite(judged_by) else min(max(judged_by, rate), LARGEST)
     judged = _judge(before, came, at, lead_seconds=lead_seconds, tolerated=tolerated)
     doubt = sqrt(max(surprise, poisson(level, window_seconds) ** 2)) * _trend_gain(elapsed)

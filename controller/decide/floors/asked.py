@@ -26,6 +26,7 @@ def arrivals(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, load:
         lead_seconds=warmup.warm_up(spec.scaling.warmUp, memory.warmups).seconds + spec.interval,
         window_seconds=spec.signals.window,
         quantile=spec.slo.quantile,
+        slots=_slots(policy),
     )
 
 
@@ -45,6 +46,17 @@ def ask(policy: LoadPolicy, service: ServiceSnapshot, now: Memory) -> tuple[Aske
         lead=lead,
         window_seconds=policy.spec.signals.window,
         foreseen=foreseen,
+        slots=_slots(policy),
     )
-    asked, standing = demand.hold(asked, now.standing, service, lead.seconds)
+    asked, standing = demand.hold(
+        asked,
+        now.standing,
+        service,
+        warm_up_seconds=lead.seconds,
+        noise_ratio=demand.noise_ratio(now.arrivals, policy.spec.signals.window),
+    )
     return asked, view, replace(now, standing=standing, forecast=learnt)
+
+
+def _slots(policy: LoadPolicy) -> int | None:
+    return None if policy.spec.concurrency is None else policy.spec.concurrency.perInstance

@@ -14,7 +14,7 @@ from math import ceil, exp, fsum
 from controller.decide.floors import arrivals as arrivals_series
 from controller.decide.floors.floor import Floor, highest
 from controller.decide.floors.forecast import Forecast
-from controller.decide.floors.steady import settle
+from controller.decide.floors.steady import WAIT_WARM_UPS, settle
 from controller.decide.knee_utilisation import UtilisationKnee
 from controller.decide.slo import LARGEST
 from controller.decide.warmup import WarmUp
@@ -27,8 +27,6 @@ MOST = 1_000_000.0
 """Replicas are cut here; the policy's ceiling is far below."""
 FULL = 0.99
 """Mean utilisation from which a fleet hides how much more would come."""
-HIDDEN = 1.05
-"""What is assumed of that: so many times what was seen."""
 CAPACITY_SECONDS = 300.0
 """Time constant of the mean capacity."""
 CHANGED = 0.1
@@ -59,6 +57,7 @@ def observe(
     lead_seconds: float,
     window_seconds: float,
     quantile: float,
+    slots: int | None = None,
 ) -> Arrivals | None:
     """The arrivals with this tick in them; as they were when this tick's rate is not wholly known.
 
@@ -70,15 +69,17 @@ def observe(
         lead_seconds: how far ahead to look.
         window_seconds: what a rate is a mean over.
         quantile: share of the requests that shall keep the SLO.
+        slots: requests that an instance serves at once, if the policy says so.
     """
     rate, doubt = _arriving(service)
     if doubt or rate is None:
         return before
-    capacity = _capacity(instances)
+    capacity = _capacity(instances, slots)
     came = None if load is None or capacity is None else load * capacity
     serving = sum(i.ready is not False and not i.terminating for i in service.instances)
-    if load is not None and load >= FULL * serving > 0.0:
-        rate, came = HIDDEN * rate, None if came is None else HIDDEN * came
+    full = load is not None and load >= FULL * serving > 0.0
+    if full and came is not None:
+        came *= arrivals_series.HIDDEN
     after = arrivals_series.follow(
         before,
         rate,
@@ -87,6 +88,7 @@ def observe(
         window_seconds=window_seconds,
         tolerated=TOLERATED * (1.0 - quantile),
         judged_by=came,
+        full=full,
     )
     return replace(after, capacity=_smoothed(before, capacity, service.at))
 
@@ -103,10 +105,20 @@ def _smoothed(before: Arrivals | None, capacity: float | None, at: float) -> flo
     return old + (1.0 - exp(-elapsed / CAPACITY_SECONDS)) * (capacity - old)
 
 
-def _capacity(instances: Mapping[str, InstanceMemory]) -> float | None:
-    """Requests/s that one replica serves when full, the mean of those that are known."""
-    known = [m.capacity for m in instances.values() if m.capacity is not None and m.capacity > 0.0]
+def _capacity(instances: Mapping[str, InstanceMemory], slots: int | None) -> float | None:
+    """Requests/s that one replica serves when full, the mean of those that are known.
+
+    Of an instance that never told how full it is the estimate rests on response times. That compares instances, and says
+    nothing of how many are needed.
+    """
+    known = [m.capacity for m in instances.values() if m.capacity is not None and m.capacity > 0.0 and _told(m, slots)]
     return fsum(known) / len(known) if known else None
+
+
+def _told(memory: InstanceMemory, slots: int | None) -> bool:
+    """Whether it ever told how full it is."""
+    known = memory.known
+    return Signal.CPU in known or Signal.UTILISATION in known or (slots is not None and Signal.IN_FLIGHT in known)
 
 
 def ask(
@@ -119,18 +131,21 @@ def ask(
     lead: WarmUp,
     window_seconds: float,
     foreseen: Forecast | None = None,
+    slots: int | None = None,
 ) -> Asked:
     """The floor that demand and forecast ask for, where the policy wants them.
 
     `knee`: how full a replica may be, where the policy does not say; `lead`: how far ahead to look; `window_seconds`:
-    what a rate is a mean over; `foreseen`: how far the rate may grow.
+    what a rate is a mean over; `foreseen`: how far the rate may grow; `slots`: requests that an instance serves at once, if the
+    policy says so.
     """
     if rules.demand is None and foreseen is None:
         return Asked(None)
     _, doubt = _arriving(service)
-    capacity = arrivals.capacity if arrivals is not None and arrivals.capacity else _capacity(instances)
+    capacity = arrivals.capacity if arrivals is not None and arrivals.capacity else _capacity(instances, slots)
     if capacity is None:
-        return Asked(None, "no capacity is known yet")
+        blind = any(m.capacity for m in instances.values())
+        return Asked(None, "no instance tells how full it is" if blind else "no capacity is known yet")
     if arrivals is None:
         return Asked(None, doubt or "no request rate is known yet")
     given = None if rules.demand is None else rules.demand.utilisation
@@ -152,8 +167,20 @@ def ask(
     return Asked(highest(floors), doubt)
 
 
+def noise_ratio(arrivals: Arrivals | None, window_seconds: float) -> float:
+    """By how much forecasts of the rate err, as a share of it; 0 where there is none."""
+    if arrivals is None or arrivals.rate <= 0.0:
+        return 0.0
+    return arrivals_series.noise(arrivals, window_seconds) / arrivals.rate
+
+
 def hold(
-    asked: Asked, before: Standing | None, service: ServiceSnapshot, warm_up_seconds: float
+    asked: Asked,
+    before: Standing | None,
+    service: ServiceSnapshot,
+    *,
+    warm_up_seconds: float,
+    noise_ratio: float = 0.0,
 ) -> tuple[Asked, Standing | None]:
     """What is asked for, held steady, and what to remember of it. While in doubt the floor that stands is not lowered."""
     if asked.floor is None:
@@ -162,10 +189,18 @@ def hold(
     if asked.doubt and before is not None:
         after = replace(before, replicas=max(before.replicas, asked.floor.replicas))
     else:
-        after = settle(before, asked.floor.replicas, service.at, warm_up_seconds=warm_up_seconds, running=running)
+        after = settle(
+            before,
+            asked.floor.replicas,
+            service.at,
+            warm_up_seconds=warm_up_seconds,
+            noise_ratio=noise_ratio,
+            running=running,
+        )
     if after.replicas <= asked.floor.replicas:
         return asked, after
-    words = f"{asked.floor.reason}; {after.replicas} stay until less has been enough for {warm_up_seconds:.0f} s"
+    wait = WAIT_WARM_UPS * warm_up_seconds
+    words = f"{asked.floor.reason}; {after.replicas} stay until clearly less has been enough for {wait:.0f} s"
     return replace(asked, floor=Floor(after.replicas, words)), after
 
 

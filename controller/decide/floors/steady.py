@@ -1,35 +1,38 @@
-"""A floor that does not turn back and forth: up at once, down only when that has been worth it.
+"""A floor that does not turn back and forth: up at once, down only when that is worth a turn, and then not all the way.
 
-A replica that is let go and asked for again costs a warm-up, so the floor is lowered only onto the most that was wanted
-for as long as that, and only if it is lower by more than noise. Each lowering that had to be taken back makes the next
-wait longer and the deadband wider, and is forgotten in time. A fleet that was found running stays for two warm-ups:
-before the first forecasts have been judged nobody knows how much of it is needed.
+A replica that is let go and asked for again costs a warm-up. So the floor turns down only where the most that was lately
+wanted lies below it by a whole band, and comes to stand a little above that most, inside the band: the next ripple then
+needs no turn. Two bounds with a return point between them are how a stock is kept that wanders and whose every
+correction has a price (Miller and Orr 1966, for cash). On its way down it follows, for to go on is no turn. The band is
+at least a few noises of the traffic wide, so that what is small and ragged is left alone for longer.
+
+A fleet that was found running stays for a warm-up: before the first forecasts are due nobody knows how much of it is needed.
 """
 
 from __future__ import annotations
 
-from math import exp
-
 from controller.model.memory import Standing
 
-DEADBAND = 0.15
-"""Share by which less must be wanted before the floor is lowered; at least one replica."""
-FALLING_DEADBAND = 0.075
-"""The same once it is on its way down: to go on is no turn."""
-REGRET_WAITS = 1.0
-"""By how many warm-ups a lowering that was taken back makes the wait longer."""
-REGRET_WIDER = 0.5
-"""By what share of itself it makes the deadband wider."""
-REGRET_SECONDS = 1800.0
-"""It fades by 1 − 1/e in this time."""
-LONGEST_SECONDS = 3600.0
-"""No wait is longer, unless a warm-up is."""
+BAND = 0.15
+"""Share by which less must be wanted before the floor turns down; at least one replica."""
+BAND_NOISES = 4.0
+"""The same in noises of the traffic, where that is more."""
+RETURN = 0.12
+"""Share of what is wanted that a lowering leaves on top of it, rounded to whole replicas."""
+WAIT_WARM_UPS = 0.5
+"""How long no more may have been wanted, in warm-ups."""
 GAP_SECONDS = 300.0
 """After a gap as long as this nothing is known of the time between, and the wait begins anew."""
 
 
 def settle(
-    before: Standing | None, wanted: int, at: float, *, warm_up_seconds: float, running: int | None = None
+    before: Standing | None,
+    wanted: int,
+    at: float,
+    *,
+    warm_up_seconds: float,
+    noise_ratio: float = 0.0,
+    running: int | None = None,
 ) -> Standing:
     """The floor that stands after this tick wanted so many replicas.
 
@@ -38,6 +41,7 @@ def settle(
         wanted: replicas.
         at: seconds since the epoch.
         warm_up_seconds: what a new replica takes to serve.
+        noise_ratio: by how much forecasts of the traffic err, as a share of it.
         running: replicas that are asked for now, where known; only the first call asks.
     """
     if before is None:
@@ -45,20 +49,15 @@ def settle(
     if at <= before.at:
         return before
     since = at if at - before.at > GAP_SECONDS else before.since
-    regret = before.regret * exp(-(at - before.at) / REGRET_SECONDS)
+    wait = WAIT_WARM_UPS * warm_up_seconds
     # Only what is not exceeded later can be the most of any window.
-    kept = [(t, n) for t, n in before.wanted if n > wanted and t > at - max(LONGEST_SECONDS, warm_up_seconds)]
-    recent = (*kept, (at, wanted))
+    recent = (*((t, n) for t, n in before.wanted if n > wanted and t > at - wait), (at, wanted))
     if wanted >= before.replicas:
-        raised = wanted > before.replicas
-        regret += raised and before.falling
-        return Standing(wanted, recent, since, max(before.not_before, since), at, before.falling and not raised, regret)
-    wait = max(min(warm_up_seconds * (1.0 + REGRET_WAITS * regret), LONGEST_SECONDS), warm_up_seconds)
-    most = next((n for t, n in recent if t > at - wait), wanted)
-    slack = max(
-        1.0, (FALLING_DEADBAND if before.falling else DEADBAND) * (1.0 + REGRET_WIDER * regret) * before.replicas
-    )
-    waited = at - since >= wait and at >= before.not_before
-    if waited and before.replicas - most >= slack:
-        return Standing(most, recent, since, before.not_before, at, falling=True, regret=regret)
-    return Standing(before.replicas, recent, since, before.not_before, at, before.falling, regret)
+        falling = before.falling and wanted == before.replicas
+        return Standing(wanted, recent, since, max(before.not_before, since), at, falling)
+    most, band = recent[0][1], max(BAND, BAND_NOISES * noise_ratio)
+    lower = int(most * (1.0 + RETURN) + 0.5)
+    turns = before.falling or before.replicas - most >= max(1.0, band * before.replicas)
+    if turns and lower < before.replicas and at - since >= wait and at >= before.not_before:
+        return Standing(lower, recent, since, before.not_before, at, falling=True)
+    return Standing(before.replicas, recent, since, before.not_before, at, before.falling)

@@ -35,11 +35,20 @@ def needed(arrivals):
 
 
 def test_a_steady_rate_has_no_trend_and_its_noise_fades():
-    found = series([40.0] * 1000)
+    found = series([40.0] * 2000)
     assert (found.rate, found.trend) == (40.0, 0.0)
     assert found.noise < 0.01 * FIRST_NOISE * 40.0
     assert found.margin < FIRST_MARGIN
     assert found.missed == 0.0
+
+
+def test_a_full_fleet_keeps_the_trend_that_it_hides():
+    rising = series([40.0 + 2.0 * n for n in range(40)])
+    full = {"full": True, "before": rising, "at": rising.at + 15.0}
+    assert series([110.0] * 4, **full).rate == pytest.approx(rising.rate + 4 * 15.0 * rising.trend, rel=0.01)
+    assert series([110.0] * 400, **full).rate < 1.5 * 110.0 + 1.0, "what is not seen has a bound"
+    steady = series([40.0] * 100)
+    assert series([40.0], full=True, before=steady, at=steady.at + 15.0).rate > 40.0, "or no trend to go by"
 
 
 def test_a_ramp_is_followed():

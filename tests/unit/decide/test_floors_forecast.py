@@ -12,6 +12,7 @@ from controller.decide.decide import decide
 from controller.decide.floors.forecast import GROWTH_MOST, forecast, study
 from controller.model.history import RateHistory
 from controller.model.memory import Arrivals, InstanceMemory, Memory
+from controller.model.sample import Signal
 from controller.model.snapshot import Known, NotAsked, Unknown
 
 STEP, END, LEAD = 300.0, 1_774_000_200.0, 195.0
@@ -127,7 +128,7 @@ def rules(**forecast_section):
 
 FLEET = [instance(n, rate=25.0, cpu=0.5) for n in "abcd"]
 MEMORY = Memory(
-    instances={n: InstanceMemory(uid=f"uid-{n}", capacity=50.0) for n in "abcd"},
+    instances={n: InstanceMemory(uid=f"uid-{n}", capacity=50.0, known=frozenset({Signal.CPU})) for n in "abcd"},
     arrivals=Arrivals(100.0, 0.0, 0.0, END),
     at=END,
     hpa_seen_at=0.0,
