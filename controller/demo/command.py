@@ -105,15 +105,16 @@ def _read(rows: Tail, log: Tail, tally: Tally) -> None:
 
 def _keep(stage: Stage, view: View) -> None:
     """Keep everything running, under the first load, until Ctrl-C."""
-    stage.play(script.KEPT)
-    view.say("\nStill running, with load; Ctrl-C stops everything.")
-    for name, url in stage.urls().items():
-        view.say(f"  {name + ':':<14} {url}")
-    view.say(
-        f"  try: trimtab plan --policies {stage.policies} --prometheus-url {stage.prometheus.url} --redis-url"
-        f" {stage.redis.url} --kubernetes kubeconfig --kubeconfig {stage.cluster.kubeconfig}"
-    )
+    # From the first moment on: what was played has been judged already.
     with contextlib.suppress(KeyboardInterrupt):
+        stage.play(script.KEPT)
+        view.say("\nStill running, with load; Ctrl-C stops everything.")
+        for name, url in stage.urls().items():
+            view.say(f"  {name + ':':<14} {url}")
+        view.say(
+            f"  try: trimtab plan --policies {stage.policies} --prometheus-url {stage.prometheus.url} --redis-url"
+            f" {stage.redis.url} --kubernetes kubeconfig --kubeconfig {stage.cluster.kubeconfig}"
+        )
         while True:
             stage.check()
             time.sleep(1.0)

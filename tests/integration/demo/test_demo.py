@@ -102,7 +102,10 @@ def test_an_interrupt_cleans_up(stages, left_running, capsys, number, keep, stat
     handler = signal.getsignal(number)
 
     def moment():
-        return bool(stages) and (stages[0].folder / "kept.jsonl" if keep else stages[0].rows).exists()
+        if not keep:
+            return bool(stages) and stages[0].rows.exists()
+        kept = stages[0].folder / "kept.jsonl" if stages else None
+        return kept is not None and kept.exists() and kept.stat().st_size > 0  # so all has been said
 
     thread = interrupt_when(moment, number)
     got = command.demo_main(None, keep=keep)
