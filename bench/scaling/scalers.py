@@ -33,7 +33,7 @@ def policy(target: int, utilisation: float | None, *, forecast: bool) -> LoadPol
         "max": {"floor": MOST, "ceiling": MOST},
         "cpu": {"target": target},
         "memory": None,
-        "steps": {"every": "15s", "lowerEvery": "2m"},
+        "steps": {"every": "15s", "replicas": 4, "percent": 100, "lowerEvery": "2m"},
         "warmUp": f"{WARM_SECONDS:.0f}s",
         "demand": {} if utilisation is None else {"utilisation": utilisation},
         "forecast": {"enabled": forecast},

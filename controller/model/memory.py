@@ -68,12 +68,32 @@ class InstanceMemory:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A forecast whose time has not come: requests/s and its noise, when it is due, and how long it stands for."""
+    """A forecast whose time has not come.
+
+    Args:
+        due_at: when it is due.
+        rate: requests/s forecast.
+        noise: by how much such a forecast errs, requests/s.
+        stood_seconds: how long it stands for.
+        level: the rate when it was made, requests/s.
+        rise: how much of it the trend then promised to add by its time, requests/s.
+    """
 
     due_at: float
     rate: float
     noise: float
     stood_seconds: float
+    level: float = 0.0
+    rise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series as level and trend: requests/s, requests/s per second, and what noise alone would make of the trend."""
+
+    level: float
+    trend: float = 0.0
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +111,9 @@ class Arrivals:
         surprise: mean square distance of a rate from what the level and trend before it said, (requests/s)².
         trend_noise: standard deviation of the trend that such surprises alone would make, requests/s per second.
         capacity: requests/s that one replica serves when full, smoothed; None while that is not known.
+        slow: the same series with a trend over minutes; None where there is none yet.
+        promised: by how much trends said that the rate would rise, squared ratios × seconds, fading.
+        kept: how much of that came, likewise.
     """
 
     rate: float
@@ -104,6 +127,9 @@ class Arrivals:
     surprise: float = 0.0
     trend_noise: float = 0.0
     capacity: float | None = None
+    slow: Line | None = None
+    promised: float = 0.0
+    kept: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,52 +1,62 @@
 """The fleet's request rate as a series that knows how wrong it has been.
 
-Level and trend follow Holt's linear method with gains for uneven steps, 1 − exp(−Δt/τ). A trend is believed as far as it
-stands out of what noise alone makes of it, so that a ramp is followed soon and a ripple not carried forward. Each forecast is kept until its
-time has come, and then judged: the mean distance of what came from what was forecast is the noise, and the margin is so
-many of these noises as have been enough. The margin is a quantile found by stochastic approximation (adaptive conformal
-inference, Gibbs and Candès 2021): a forecast that was too low widens it much, one that was not narrows it a little, so that
-in the long run the tolerated share is too low, whatever the shape of the traffic.
+Two lines follow it, one with a trend over a minute and one over five (trend.py). The fast one sees a steep rise soon, and
+takes the ups and downs of a minute for the beginning of one. So its trend counts as far as it has come true: each forecast
+keeps what the trend promised, and what came of that is the trend's trust (a regression through the origin, beginning at 1).
+
+Each forecast is also judged when its time has come: the mean distance of what came from what was forecast is the noise, and
+the margin is so many of these noises as have been enough. The margin is a quantile found by stochastic approximation (adaptive
+conformal inference, Gibbs and Candès 2021): a forecast that was too low widens it much, one that was not narrows it a little,
+so that in the long run the tolerated share is too low, whatever the shape of the traffic.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import exp, hypot, isfinite, sqrt
+from math import exp, isfinite, sqrt
 
-from controller.model.memory import Arrivals, Pending
+from controller.decide.floors import trend
+from controller.model.memory import Arrivals, Line, Pending
 
-LEVEL_SECONDS = 20.0
-TREND_SECONDS = 60.0
+FAST_SECONDS, SLOW_SECONDS = 75.0, 300.0
+"""Time constants of the two trends."""
+TRUST_PRIOR = 3.0
+"""How much the first trust counts: as a rise by a tenth that was promised, and came, for five minutes."""
+TRUST_SECONDS = 3600.0
+"""What trends promised, and what came of it, is forgotten with this time constant."""
+RISE_MOST = 0.5
+"""No rise speaks for a trend by more than this ratio: a level that jumps is no trend."""
 SURPRISE_SECONDS = 600.0
 SURPRISE_MOST = 3.0
 """One surprise counts as no more than so many standard deviations: a level that jumps is no noise."""
-TREND_DOUBT = 2.0
-"""A trend of so many standard deviations of its own noise is believed by half."""
 NOISE_SECONDS = 3600.0
+SAME_SECONDS = 1e-3
+"""Rates closer together than this are of the same instant."""
 GAP_SECONDS = 300.0
-"""After a gap as long as this the series starts anew; what it has learned of its margin stays."""
+"""After a gap as long as this the series starts anew; what it has learned of its margin and its trends stays."""
 FIRST_NOISE = 0.05
 """Of the rate, until forecasts have been judged."""
 LEAST_NOISE = 0.02
 """Of the rate: no traffic is smoother."""
-FIRST_MARGIN, LEAST_MARGIN, MOST_MARGIN = 1.5, 0.5, 16.0
+FIRST_MARGIN, LEAST_MARGIN, MOST_MARGIN = 2.5, 0.5, 16.0
 """In noises."""
 MARGIN_PER_SECOND = 0.02 / 15.0
 """By how much a forecast that was too low widens the margin per second that it stood for."""
 PENDING = 16
 """Forecasts kept at a time, spread over the time ahead."""
-HIDDEN = 1.05
-"""What arrives at a full fleet is at least so many times what it finishes,"""
-HIDDEN_MOST = 1.5
-"""and at most so many times, as far as the trend before asks for that."""
 LARGEST = 1e12
 """Requests/s are cut here, so that sums stay finite."""
 
 
-def first(rate: float, at: float, window_seconds: float, margin: float = FIRST_MARGIN) -> Arrivals:
-    """The series that begins with this rate, requests/s."""
+def first(rate: float, at: float, window_seconds: float, learned: Arrivals | None = None) -> Arrivals:
+    """The series that begins with this rate, requests/s; with what another one has learned."""
     rate = min(max(rate, 0.0), LARGEST)
-    return Arrivals(rate, 0.0, max(FIRST_NOISE * rate, poisson(rate, window_seconds)), at, margin)
+    begun = Arrivals(
+        rate, 0.0, max(FIRST_NOISE * rate, poisson(rate, window_seconds)), at, FIRST_MARGIN, slow=Line(rate)
+    )
+    if learned is None:
+        return begun
+    return replace(begun, margin=learned.margin, promised=learned.promised, kept=learned.kept)
 
 
 def follow(
@@ -72,38 +82,45 @@ def follow(
         judged_by: what forecasts are judged by, requests/s, where that is more than the rate: the work that came with it.
         full: whether the fleet can finish no more, so that the rate is only the least that arrives. The trend then goes on.
     """
-    least = HIDDEN * rate if full else rate
     if not isfinite(rate):
         return before if before is not None else first(0.0, at, window_seconds)
+    if before is not None and 0.0 <= at - before.at < SAME_SECONDS:
+        return before
     if before is None or not 0.0 < at - before.at < GAP_SECONDS:
-        if before is not None and before.at == at:
-            return before
-        return first(least, at, window_seconds, FIRST_MARGIN if before is None else before.margin)
+        return first(trend.HIDDEN * rate if full else rate, at, window_seconds, before)
     elapsed, rate = at - before.at, min(max(rate, 0.0), LARGEST)
-    expected = before.rate + before.trend * elapsed
-    if full:
-        rate = max(least, min(expected, HIDDEN_MOST * rate))
-    level = max(expected + _gain(elapsed, LEVEL_SECONDS) * (rate - expected), 0.0)
-    slope = (level - before.rate) / elapsed
-    trend = before.trend + _gain(elapsed, TREND_SECONDS) * (slope - before.trend)
-    surprise = before.surprise if full else _surprise(before, rate, rate - expected, elapsed)
-    came = rate if judged_by is None or not isfinite(judged_by) else min(max(judged_by, rate), LARGEST)
+    fast, slow = _lines(before)
+    arrived = trend.arrived(fast, rate, elapsed, full=full)
+    surprise = before.surprise
+    if not full:
+        surprise = _surprise(before, rate, rate - fast.level - fast.trend * elapsed, elapsed)
+    deviation = sqrt(max(surprise, poisson(fast.level, window_seconds) ** 2))
+    fast = trend.step(fast, arrived, elapsed, seconds=FAST_SECONDS, deviation=deviation)
+    over = trend.arrived(slow, rate, elapsed, full=full)
+    slow = trend.step(slow, over, elapsed, seconds=SLOW_SECONDS, deviation=deviation)
+    came = arrived if judged_by is None or not isfinite(judged_by) else min(max(judged_by, arrived), LARGEST)
     judged = _judge(before, came, at, lead_seconds=lead_seconds, tolerated=tolerated)
-    doubt = sqrt(max(surprise, poisson(level, window_seconds) ** 2)) * _trend_gain(elapsed)
-    after = replace(judged, rate=level, trend=trend, at=at, surprise=surprise, trend_noise=doubt)
+    after = replace(
+        judged, rate=fast.level, trend=fast.trend, trend_noise=fast.doubt, slow=slow, at=at, surprise=surprise
+    )
     return _remember(after, lead_seconds, window_seconds)
 
 
 def ahead(arrivals: Arrivals, lead_seconds: float) -> float:
-    """Requests/s forecast for so long ahead, without margin.
+    """Requests/s forecast for so long ahead, without margin: what the higher of the two lines says.
 
-    A falling trend is not believed, a rising one as far as it stands out of its noise, t² ÷ (t² + doubt²) of it: a ramp
-    almost wholly, a ripple hardly at all.
+    A falling trend is not believed, a rising one as far as it stands out of its noise; of the fast one only so much as
+    has come true.
     """
-    trend = max(arrivals.trend, 0.0)
-    far = hypot(trend, TREND_DOUBT * arrivals.trend_noise)
-    believed = (trend / far) ** 2 if far > 0.0 else 0.0
-    return arrivals.rate + believed * trend * lead_seconds
+    fast, slow = _lines(arrivals)
+    return max(
+        fast.level + trust(arrivals) * trend.rise(fast, lead_seconds), slow.level + trend.rise(slow, lead_seconds)
+    )
+
+
+def trust(arrivals: Arrivals) -> float:
+    """How much of what fast trends promised has come, 0 to 1."""
+    return min(max((TRUST_PRIOR + arrivals.kept) / (TRUST_PRIOR + arrivals.promised), 0.0), 1.0)
 
 
 def noise(arrivals: Arrivals, window_seconds: float) -> float:
@@ -116,25 +133,48 @@ def poisson(rate: float, window_seconds: float) -> float:
     return sqrt(max(rate, 0.0) / window_seconds)
 
 
+def _lines(arrivals: Arrivals) -> tuple[Line, Line]:
+    """The fast and the slow one."""
+    return Line(arrivals.rate, arrivals.trend, arrivals.trend_noise), arrivals.slow or Line(arrivals.rate)
+
+
 def _judge(before: Arrivals, came: float, at: float, *, lead_seconds: float, tolerated: float) -> Arrivals:
-    """Noise and margin after the forecasts that are due; one that is overdue by a gap is dropped unjudged."""
-    spread, margin, kept, late = before.noise, before.margin, [], lead_seconds / PENDING + 60.0
-    missed, judged = before.missed, before.judged
+    """What is learned of the forecasts that are due; one that is overdue by a gap is dropped unjudged."""
+    after, kept, late = before, [], lead_seconds / PENDING + 60.0
     for forecast in before.pending:
         if forecast.due_at > at:
             kept.append(forecast)
-            continue
-        if at - forecast.due_at > late:
-            continue
-        error, stood = came - forecast.rate, min(forecast.stood_seconds, GAP_SECONDS)
-        too_low = error > margin * forecast.noise
-        # Traffic that falls faster than is believed makes forecasts too high: no reason for more room.
-        distance = error if error > 0.0 else min(-error, spread)
-        spread += _gain(stood, NOISE_SECONDS) * (distance - spread)
-        margin += MARGIN_PER_SECOND * stood * ((1.0 if too_low else 0.0) - tolerated)
-        margin = min(max(margin, LEAST_MARGIN), MOST_MARGIN)
-        missed, judged = missed + stood * too_low, judged + stood
-    return replace(before, noise=spread, margin=margin, pending=tuple(kept), missed=missed, judged=judged)
+        elif at - forecast.due_at <= late:
+            after = _trusted(_judged(after, forecast, came, tolerated), forecast, came)
+    return replace(after, pending=tuple(kept))
+
+
+def _judged(after: Arrivals, forecast: Pending, came: float, tolerated: float) -> Arrivals:
+    """Noise and margin after one forecast."""
+    error, stood = came - forecast.rate, min(forecast.stood_seconds, GAP_SECONDS)
+    too_low = error > after.margin * forecast.noise
+    # Traffic that falls faster than is believed makes forecasts too high: no reason for more room.
+    distance = error if error > 0.0 else min(-error, after.noise)
+    margin = after.margin + MARGIN_PER_SECOND * stood * ((1.0 if too_low else 0.0) - tolerated)
+    return replace(
+        after,
+        noise=after.noise + trend.gain(stood, NOISE_SECONDS) * (distance - after.noise),
+        margin=min(max(margin, LEAST_MARGIN), MOST_MARGIN),
+        missed=after.missed + stood * too_low,
+        judged=after.judged + stood,
+    )
+
+
+def _trusted(after: Arrivals, forecast: Pending, came: float) -> Arrivals:
+    """What trends promised and kept after one forecast, as ratios, so that it does not matter how much traffic there is."""
+    stood = min(forecast.stood_seconds, GAP_SECONDS)
+    fades = exp(-stood / TRUST_SECONDS)
+    promised, kept = fades * after.promised, fades * after.kept
+    if forecast.level > 0.0 and forecast.rise > 0.0:
+        said = min(forecast.rise / forecast.level, 1.0)
+        rose = min((came - forecast.level) / forecast.level, RISE_MOST)
+        promised, kept = promised + stood * said * said, kept + stood * said * rose
+    return replace(after, promised=promised, kept=kept)
 
 
 def _remember(after: Arrivals, lead_seconds: float, window_seconds: float) -> Arrivals:
@@ -142,25 +182,18 @@ def _remember(after: Arrivals, lead_seconds: float, window_seconds: float) -> Ar
     elapsed = lead_seconds / PENDING if last is None else after.at - last
     if lead_seconds <= 0.0 or elapsed < lead_seconds / PENDING:
         return after
-    forecast = Pending(after.at + lead_seconds, ahead(after, lead_seconds), noise(after, window_seconds), elapsed)
+    forecast = Pending(
+        after.at + lead_seconds,
+        ahead(after, lead_seconds),
+        noise(after, window_seconds),
+        elapsed,
+        after.rate,
+        trend.rise(_lines(after)[0], lead_seconds),
+    )
     return replace(after, pending=(*after.pending, forecast))
 
 
 def _surprise(before: Arrivals, rate: float, distance: float, elapsed: float) -> float:
     """The mean square surprise with this one in it; the first one is as large as the first noise."""
     mean = before.surprise or (FIRST_NOISE * max(before.rate, rate)) ** 2
-    return mean + _gain(elapsed, SURPRISE_SECONDS) * (min(distance * distance, SURPRISE_MOST**2 * mean) - mean)
-
-
-def _trend_gain(elapsed: float) -> float:
-    """Standard deviation of the trend per standard deviation of the rates, for rates without one, per second.
-
-    The variance reduction of an alpha-beta filter in its steady state, 2β² ÷ (α(4 − β − 2α)) ÷ Δt².
-    """
-    alpha = _gain(elapsed, LEVEL_SECONDS)
-    beta = alpha * _gain(elapsed, TREND_SECONDS)
-    return sqrt(2.0 * beta * beta / (alpha * (4.0 - beta - 2.0 * alpha))) / elapsed
-
-
-def _gain(elapsed: float, constant: float) -> float:
-    return 1.0 - exp(-elapsed / constant)
+    return mean + trend.gain(elapsed, SURPRISE_SECONDS) * (min(distance * distance, SURPRISE_MOST**2 * mean) - mean)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil, exp, fsum
 
 from controller.decide.floors import arrivals as arrivals_series
+from controller.decide.floors import trend
 from controller.decide.floors.floor import Floor, highest
 from controller.decide.floors.forecast import Forecast
 from controller.decide.floors.steady import WAIT_WARM_UPS, settle
@@ -31,6 +32,8 @@ CAPACITY_SECONDS = 300.0
 """Time constant of the mean capacity."""
 CHANGED = 0.1
 """A capacity that is lower by more than this share is another one, not noise."""
+TRUSTED = 0.95
+"""From so much trust in trends on, nothing is said of it."""
 TOLERATED = 0.02
 """A forecast may be too low for this part of the time that the SLO allows to be missed."""
 
@@ -79,7 +82,7 @@ def observe(
     serving = sum(i.ready is not False and not i.terminating for i in service.instances)
     full = load is not None and load >= FULL * serving > 0.0
     if full and came is not None:
-        came *= arrivals_series.HIDDEN
+        came *= trend.HIDDEN
     after = arrivals_series.follow(
         before,
         rate,
@@ -159,7 +162,9 @@ def ask(
         load = arrivals_series.ahead(arrivals, lead.seconds) + spare + waiting / rules.demand.drain
         words = f"{arrivals.rate:.3g}/s arrive"
         if load > 1.01 * arrivals.rate:
-            words += f", {load:.3g}/s with trend, noise and {waiting} waiting, {lead.words}"
+            trust = arrivals_series.trust(arrivals)
+            trusted = f" ({trust:.0%} of it trusted)" if trust < TRUSTED else ""
+            words += f", {load:.3g}/s with trend{trusted}, noise and {waiting} waiting, {lead.words}"
         floors.append(_floor(load, per_replica, f"{words}; {serves}"))
     if foreseen is not None and foreseen.growth is not None:
         load = arrivals.rate * foreseen.growth

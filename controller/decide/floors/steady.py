@@ -15,7 +15,7 @@ from controller.model.memory import Standing
 
 BAND = 0.15
 """Share by which less must be wanted before the floor turns down; at least one replica."""
-BAND_NOISES = 4.0
+BAND_NOISES = 5.0
 """The same in noises of the traffic, where that is more."""
 RETURN = 0.12
 """Share of what is wanted that a lowering leaves on top of it, rounded to whole replicas."""

@@ -18,6 +18,7 @@ from controller.decide.floors.arrivals import (
     follow,
     noise,
     poisson,
+    trust,
 )
 from controller.model.memory import Arrivals, Pending
 
@@ -61,7 +62,7 @@ def test_a_ramp_is_followed():
 def test_a_falling_trend_is_not_believed():
     found = series([400.0 - tick for tick in range(100)])
     assert found.trend < 0.0
-    assert ahead(found, 180.0) == found.rate
+    assert found.rate <= ahead(found, 180.0) < 1.02 * found.rate, "the slow line comes down a little later"
 
 
 def test_traffic_that_falls_needs_no_more_room():
@@ -72,9 +73,13 @@ def test_traffic_that_falls_needs_no_more_room():
 
 
 def test_a_gap_starts_the_series_anew_and_keeps_what_it_learned():
-    old = Arrivals(40.0, 5.0, 3.0, 1000.0, margin=4.0, pending=(Pending(1180.0, 40.0, 3.0, 15.0),))
-    assert follow(old, 10.0, 1300.0, **SURE) == first(10.0, 1300.0, 60.0, margin=4.0)
-    assert first(10.0, 0.0, 60.0).noise == max(FIRST_NOISE * 10.0, poisson(10.0, 60.0))
+    old = Arrivals(
+        40.0, 5.0, 3.0, 1000.0, margin=4.0, pending=(Pending(1180.0, 40.0, 3.0, 15.0),), promised=9.0, kept=3.0
+    )
+    found = follow(old, 10.0, 1300.0, **SURE)
+    assert (found.rate, found.trend, found.pending) == (10.0, 0.0, ())
+    assert (found.margin, trust(found)) == (4.0, trust(old))
+    assert found.noise == first(10.0, 0.0, 60.0).noise == max(FIRST_NOISE * 10.0, poisson(10.0, 60.0))
 
 
 def test_the_same_instant_teaches_nothing():
@@ -122,6 +127,35 @@ def test_what_came_is_judged_by_the_work_where_that_is_more():
     assert series([40.0] * 60, judged_by=10.0) == light
 
 
+def humps(count, minutes=2.0):
+    """Traffic that rises by a third within a minute, for no longer than these minutes, and is as it was for ten."""
+    up = [40.0 + 13.0 * min(1.0, n / 4.0) for n in range(int(4 * minutes))]
+    return [rate for _ in range(count) for rate in [*up, *[40.0] * 40]]
+
+
+def test_trends_that_do_not_last_lose_their_trust():
+    assert trust(series([40.0])) == 1.0
+    found = series(humps(8))
+    assert trust(found) < 0.5
+    rising = [40.0, 45.0, 50.0]
+    fresh = series(rising, before=series([40.0] * len(humps(8))), at=found.at + 15.0)
+    wary = series(rising, before=found, at=found.at + 15.0)
+    assert ahead(wary, 180.0) - wary.rate < 0.6 * (ahead(fresh, 180.0) - fresh.rate)
+
+
+def test_trends_that_come_true_keep_their_trust_and_regain_it():
+    up = [40.0 + 1.5 * n for n in range(80)]
+    ramps = [rate for _ in range(4) for rate in [*up, *reversed(up)]]
+    assert trust(series(ramps)) > 0.9
+    distrusted = series(humps(8))
+    assert trust(series(ramps, before=distrusted, at=distrusted.at + 15.0)) > trust(distrusted) + 0.3
+
+
+def test_trust_does_not_depend_on_how_much_traffic_there_is():
+    small, large = series(humps(4)), series([1000.0 * rate for rate in humps(4)])
+    assert trust(large) == pytest.approx(trust(small), abs=0.1), "but for chance, which is less of a large rate"
+
+
 wild = st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.0, 1e4)
 
 
@@ -137,6 +171,8 @@ def test_whatever_comes_the_series_stays_finite_and_bounded(ticks):
         assert needed(found) >= 0.0
         assert LEAST_MARGIN <= found.margin <= MOST_MARGIN
         assert 0.0 <= found.missed <= found.judged
+        assert 0.0 <= trust(found) <= 1.0
+        assert isfinite(found.promised)
         assert len(found.pending) <= 40
 
 

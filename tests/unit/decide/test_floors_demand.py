@@ -146,6 +146,18 @@ def held(floor, before, service=None, doubt=""):
     return demand_hold(Asked(Floor(floor, "why"), doubt), before, service or snapshot(FLEET), warm_up_seconds=180.0)
 
 
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        pytest.param(6.0, "77.2/s with trend, noise and 0 waiting", id="kept"),
+        pytest.param(-1.0, "51.5/s with trend (29% of it trusted), noise and 0 waiting", id="often broken"),
+    ],
+)
+def test_a_trend_counts_as_far_as_such_trends_came_true_and_the_reason_says_so(kept, words):
+    rising = replace(STEADY, trend=0.2, promised=4.0, kept=kept)
+    assert words in asked(rising).floor.reason
+
+
 def test_a_floor_that_stands_above_what_is_asked_for_says_so():
     found, standing = held(3, Standing(9, ((990.0, 9),), 0.0, 0.0, 990.0))
     assert found.floor == Floor(9, "why; 9 stay until clearly less has been enough for 90 s")
