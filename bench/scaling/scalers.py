@@ -33,6 +33,7 @@ def policy(target: int, utilisation: float | None, *, forecast: bool) -> LoadPol
         "max": {"floor": MOST, "ceiling": MOST},
         "cpu": {"target": target},
         "memory": None,
+        # As large as an HPA's own steps may be by default, which the plain ones beside it take.
         "steps": {"every": "15s", "replicas": 4, "percent": 100, "lowerEvery": "2m"},
         "warmUp": f"{WARM_SECONDS:.0f}s",
         "demand": {} if utilisation is None else {"utilisation": utilisation},

@@ -141,8 +141,7 @@ def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str,
             thread.start()
             try:
                 until(lambda: queue.inspect().counters.completions > 0, timeout_seconds=60)
-                lost = lambda: queue.inspect().counters.lost > 0  # noqa: E731 - one word for what must have happened
-                _break(server, proxy, workers, lost, seconds=seconds, lease_seconds=lease_seconds, done=done)
+                _break(server, proxy, workers, queue, seconds=seconds, lease_seconds=lease_seconds, done=done)
             finally:
                 stop.set()
                 thread.join()
@@ -162,13 +161,13 @@ def chaos(folder: Path, seconds: float, lease_seconds: float = 1.0) -> dict[str,
         }
 
 
-def _break(server, proxy, workers, lost, *, seconds, lease_seconds, done) -> None:
+def _break(server, proxy, workers, queue, *, seconds, lease_seconds, done) -> None:
     """For so long, and on until chance has let a worker lose a lease; at most six times as long."""
     end = time.monotonic() + seconds
     latest = end + 5 * seconds
     faults = ["kill", "drop", "stop", "drop", "restart", "kill", "drop"]
     turn = 0
-    while time.monotonic() < end or (time.monotonic() < latest and not lost()):
+    while time.monotonic() < end or (time.monotonic() < latest and not queue.inspect().counters.lost):
         time.sleep(0.4)  # the pace of the chaos
         fault = faults[turn % len(faults)]
         turn += 1

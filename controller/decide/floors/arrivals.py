@@ -1,8 +1,9 @@
 """The fleet's request rate as a series that knows how wrong it has been.
 
-Two lines follow it, one with a trend over a minute and one over five (trend.py). The fast one sees a steep rise soon, and
-takes the ups and downs of a minute for the beginning of one. So its trend counts as far as it has come true: each forecast
-keeps what the trend promised, and what came of that is the trend's trust (a regression through the origin, beginning at 1).
+Two lines follow it, one with a trend over little more than a minute and one over five (trend.py). The fast one sees a steep
+rise soon, and takes the ups and downs of a minute for the beginning of one. So its trend counts as far as it has come true:
+each forecast keeps what the trend promised, and what came of that is the trend's trust (a regression through the origin,
+beginning at 1).
 
 Each forecast is also judged when its time has come: the mean distance of what came from what was forecast is the noise, and
 the margin is so many of these noises as have been enough. The margin is a quantile found by stochastic approximation (adaptive
@@ -24,8 +25,8 @@ TRUST_PRIOR = 3.0
 """How much the first trust counts: as a rise by a tenth that was promised, and came, for five minutes."""
 TRUST_SECONDS = 3600.0
 """What trends promised, and what came of it, is forgotten with this time constant."""
-RISE_MOST = 0.5
-"""No rise speaks for a trend by more than this ratio: a level that jumps is no trend."""
+PROMISE_MOST, RISE_MOST = 1.0, 0.5
+"""No trend promises, and no rise speaks for one, by more than these ratios: a level that jumps is no trend."""
 SURPRISE_SECONDS = 600.0
 SURPRISE_MOST = 3.0
 """One surprise counts as no more than so many standard deviations: a level that jumps is no noise."""
@@ -96,8 +97,8 @@ def follow(
         surprise = _surprise(before, rate, rate - fast.level - fast.trend * elapsed, elapsed)
     deviation = sqrt(max(surprise, poisson(fast.level, window_seconds) ** 2))
     fast = trend.step(fast, arrived, elapsed, seconds=FAST_SECONDS, deviation=deviation)
-    over = trend.arrived(slow, rate, elapsed, full=full)
-    slow = trend.step(slow, over, elapsed, seconds=SLOW_SECONDS, deviation=deviation)
+    slow_arrived = trend.arrived(slow, rate, elapsed, full=full)
+    slow = trend.step(slow, slow_arrived, elapsed, seconds=SLOW_SECONDS, deviation=deviation)
     came = arrived if judged_by is None or not isfinite(judged_by) else min(max(judged_by, arrived), LARGEST)
     judged = _judge(before, came, at, lead_seconds=lead_seconds, tolerated=tolerated)
     after = replace(
@@ -171,7 +172,7 @@ def _trusted(after: Arrivals, forecast: Pending, came: float) -> Arrivals:
     fades = exp(-stood / TRUST_SECONDS)
     promised, kept = fades * after.promised, fades * after.kept
     if forecast.level > 0.0 and forecast.rise > 0.0:
-        said = min(forecast.rise / forecast.level, 1.0)
+        said = min(forecast.rise / forecast.level, PROMISE_MOST)
         rose = min((came - forecast.level) / forecast.level, RISE_MOST)
         promised, kept = promised + stood * said * said, kept + stood * said * rose
     return replace(after, promised=promised, kept=kept)
