@@ -22,6 +22,7 @@ from controller.decide import (
     tuning,
     turns,
     warmup,
+    windows,
 )
 from controller.decide.behavior import propose as propose_behavior
 from controller.decide.budget import Grant
@@ -70,6 +71,7 @@ def decide(
         grant: what a shared budget allows it; None when it is in none.
     """
     memory, unread = learned.recall(memory, service, policy.spec.slo.latency)
+    service, lately, moves = windows.align(policy.spec.signals, service, memory)
     standing = standing_weights(service, memory)
     serving = honoured_drains(policy, service)
     fleet = members(serving, memory, standing)
@@ -77,7 +79,9 @@ def decide(
     level = slo.measure(policy.spec.slo, service, ranking.suspects, ranking.memories)
     spot = situation(policy, service, memory, level, grant)
     now = replace(
-        _remember(policy, service, memory, level, spot), fullness=_fullness(policy, service, memory, ranking.suspects)
+        _remember(policy, service, memory, level, spot),
+        lately=lately,
+        fullness=memory.fullness if moves else _fullness(policy, service, memory, ranking.suspects),
     )
 
     endpoints, unsafe = rails.ranking(ranking.endpoints)

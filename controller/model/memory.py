@@ -339,6 +339,7 @@ class Memory:
         pressure_since: since when demand asks for more replicas without a break.
         calm_since: since when fresh data say that nothing is wrong, without a break.
         arrivals: the fleet's request rate, for the floor from demand.
+        lately: (instant, requests/s by instance) of the last ticks, for as long as the CPU covers.
         standing: the floor from demand and forecast, as it stands between its turns.
         forecast: what the history of the request rate has taught.
         fullness: how full a replica was while the SLO held or broke.
@@ -368,6 +369,7 @@ class Memory:
     pressure_since: float | None = None
     calm_since: float | None = None
     arrivals: Arrivals | None = None
+    lately: tuple[tuple[float, Mapping[str, float]], ...] = ()
     standing: Standing | None = None
     forecast: ForecastMemory | None = None
     fullness: UtilisationEvidence | None = None

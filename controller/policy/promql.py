@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
+
+from controller.policy.quantity import duration_seconds
 
 PLACEHOLDERS: Mapping[str, str] = {
     "selector": "the label matchers of the policy's selector",
@@ -15,6 +18,10 @@ PLACEHOLDERS: Mapping[str, str] = {
 
 _DOLLAR = re.compile(r"\$(\{\w*\}|\w*)")
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`')
+
+_NEWEST = re.compile(r"\b(?:last|present)_over_time\s*\([^()\[\]]*\[[^\]]*\]")
+"""What looks back only for the newest sample."""
+_RANGE = re.compile(r"\[\s*([^\]:]*?)\s*(?::[^\]]*)?\]")
 
 
 def fill(query: str, **values: str) -> str:
@@ -46,3 +53,22 @@ def checked_query(query: str) -> str:
         if bare.count(opening) != bare.count(closing):
             raise ValueError(f"`{opening}` and `{closing}` do not pair up")
     return query
+
+
+@cache
+def longest_range(query: str, window_seconds: float) -> float:
+    """How many seconds the figure of a query is a mean over: the longest range in it, 0 where there is none.
+
+    What only looks back for the newest sample (`last_over_time`) does not count, nor a range that cannot be read.
+    """
+    bare = _NEWEST.sub("", _QUOTED.sub('""', query))
+    return max((_seconds(match.group(1), window_seconds) for match in _RANGE.finditer(bare)), default=0.0)
+
+
+def _seconds(text: str, window_seconds: float) -> float:
+    if text in ("$window", "${window}"):
+        return window_seconds
+    try:
+        return duration_seconds(text)
+    except ValueError:
+        return 0.0

@@ -12,7 +12,7 @@ from controller.policy.address import endpoint_template, server_url
 from controller.policy.behavior import GivenBehavior
 from controller.policy.calendar import CALENDAR_DATE, TIME_OF_DAY, WEEKDAYS, known_date, known_zone
 from controller.policy.output import QUEUE_NAME, Output
-from controller.policy.promql import checked_query
+from controller.policy.promql import checked_query, longest_range
 from controller.policy.quantity import Duration, Ratio, at_least, at_most
 from controller.policy.section import Section
 from controller.policy.steps import Steps
@@ -80,6 +80,10 @@ class CustomSignal(Section):
     )
 
 
+PRESET_CPU_SECONDS = 120.0
+"""What the presets' CPU is a mean over."""
+
+
 class Signals(Section):
     """Where the numbers come from: a preset, and PromQL for what it lacks or gets wrong."""
 
@@ -105,6 +109,11 @@ class Signals(Section):
         """The signals that the policy gives or replaces by PromQL."""
         given = {signal: getattr(self, signal.value) for signal in Signal}
         return {signal: custom.query for signal, custom in given.items() if custom is not None}
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What the CPU is a mean over, which is not the window where kubelets are scraped more seldom than servers."""
+        return PRESET_CPU_SECONDS if self.cpu is None else longest_range(self.cpu.query, self.window)
 
     @model_validator(mode="after")
     def _something_to_read(self) -> Signals:

@@ -87,13 +87,18 @@ def observe(
         before,
         rate,
         service.at,
-        lead_seconds=lead_seconds,
+        lead_seconds=_ahead(lead_seconds, window_seconds),
         window_seconds=window_seconds,
         tolerated=TOLERATED * (1.0 - quantile),
         judged_by=came,
         full=full,
     )
     return replace(after, capacity=_smoothed(before, capacity, service.at))
+
+
+def _ahead(lead_seconds: float, window_seconds: float) -> float:
+    """How far beyond the last rates a forecast must look: a mean over a window is half of it old."""
+    return lead_seconds + window_seconds / 2.0
 
 
 def _smoothed(before: Arrivals | None, capacity: float | None, at: float) -> float | None:
@@ -159,7 +164,9 @@ def ask(
     if rules.demand is not None:
         waiting = _backlog(service)
         spare = arrivals.margin * arrivals_series.noise(arrivals, window_seconds)
-        load = arrivals_series.ahead(arrivals, lead.seconds) + spare + waiting / rules.demand.drain
+        load = (
+            arrivals_series.ahead(arrivals, _ahead(lead.seconds, window_seconds)) + spare + waiting / rules.demand.drain
+        )
         words = f"{arrivals.rate:.3g}/s arrive"
         if load > 1.01 * arrivals.rate:
             trust = arrivals_series.trust(arrivals)

@@ -10,7 +10,8 @@ from presets_world import filled, needs_promtool, promtool
 from controller.model.sample import Signal
 from controller.policy.presets import load_preset, preset_names
 from controller.policy.presets.table import presets_page
-from controller.policy.promql import PLACEHOLDERS, checked_query, fill
+from controller.policy.promql import PLACEHOLDERS, checked_query, fill, longest_range
+from controller.policy.schema import PRESET_CPU_SECONDS, Signals
 
 ROOT = Path(__file__).parents[3]
 
@@ -269,3 +270,33 @@ def test_an_unknown_preset_is_a_key_error():
 
 def test_the_page_of_presets_is_in_step():
     assert (ROOT / "docs/presets.md").read_text() == presets_page()
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"),
+    [
+        pytest.param("sum by ($by) (x{$selector})", 0.0, id="a gauge"),
+        pytest.param("rate(x{$selector}[$window])", 60.0, id="the window"),
+        pytest.param("rate(x{$selector}[${window}]) / rate(y[ 2m ])", 120.0, id="the longest"),
+        pytest.param("avg_over_time(rate(x[1m])[1m30s:15s])", 90.0, id="a subquery"),
+        pytest.param(
+            'x / last_over_time(y{a=~"b|c"}[5m]) / max_over_time(x[30s] offset 1h)', 30.0, id="only looked back"
+        ),
+        pytest.param('x{a="[9m]"} + y[1y] + z[1w', 0.0, id="none that can be read"),
+    ],
+)
+def test_what_a_query_is_a_mean_over(query, seconds):
+    assert longest_range(query, 60.0) == seconds
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if Signal.CPU in load_preset(name).queries])
+def test_every_preset_has_its_cpu_over_the_same_time(name):
+    assert longest_range(load_preset(name).queries[Signal.CPU], 60.0) == PRESET_CPU_SECONDS
+    assert Signals(preset=name).cpu_seconds == PRESET_CPU_SECONDS
+
+
+def test_a_cpu_of_ones_own_covers_what_its_query_says():
+    own = Signals.model_validate(
+        {"preset": "fastapi", "window": "30s", "cpu": {"query": "rate(x{$selector}[$window])"}}
+    )
+    assert own.cpu_seconds == 30.0
