@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from math import ceil, floor, fsum
 from typing import Any
 
+from bench.scaling.readings import Readings
 from bench.scaling.world import CAPACITY, KNEE, MOST, SLO_SECONDS, STEP_SECONDS, WARM_SECONDS, Scaler, Step
 from controller.decide.decide import decide
 from controller.model.history import RateHistory
 from controller.model.memory import Memory
-from controller.model.sample import Fresh, Signal
-from controller.model.snapshot import HpaSpec, HpaView, Instance, Known, ResourceTarget, ScaleView, ServiceSnapshot
+from controller.model.snapshot import HpaSpec, HpaView, Known, ResourceTarget, ScaleView, ServiceSnapshot
 from controller.policy.schema import LoadPolicy
 
 LEAST = 2
@@ -79,21 +79,16 @@ class Trimtab:
     def __init__(self, target: int, utilisation: float | None = None, *, forecast: bool = True) -> None:
         self._policy = policy(target, utilisation, forecast=forecast)
         self._targets = (ResourceTarget("cpu", target),)
-        self._memory, self._past, self._forecast = Memory(), Past(), forecast
+        self._memory, self._past, self._readings = Memory(), Past(), Readings()
         self._bounds = (LEAST, MOST)
 
     def __call__(self, step: Step) -> tuple[int, int]:
         spec = HpaSpec("Deployment", "m", *self._bounds, self._targets)
         view = HpaView(spec, current_replicas=step.asked, desired_replicas=step.asked, adopted=True)
-        signals = {
-            Signal.RATE: Fresh(step.rate / max(step.ready, 1), 1.0),
-            Signal.CPU: Fresh(step.cpu, 1.0),
-            Signal.LATENCY: Fresh(step.latency, 1.0),
-        }
         service = ServiceSnapshot(
             "bench/m",
             step.at,
-            tuple(Instance(f"{n}", f"http://{n}", signals, ready=True, uid=f"{n}") for n in range(step.ready)),
+            self._readings.add(step),
             hpa=Known(view),
             scale=Known(ScaleView(step.asked, step.asked)),
             history=Known(self._past.add(step)),
