@@ -71,13 +71,14 @@ def decide(
         grant: what a shared budget allows it; None when it is in none.
     """
     memory, unread = learned.recall(memory, service, policy.spec.slo.latency)
-    service, lately, moves = windows.align(policy.spec.signals, service, memory)
+    observed = service
+    service, lately, moves = windows.align(policy.spec.signals, observed, memory)
     standing = standing_weights(service, memory)
     serving = honoured_drains(policy, service)
     fleet = members(serving, memory, standing)
     ranking = routing.rank(policy, serving, fleet, standing, memory)
     level = slo.measure(policy.spec.slo, service, ranking.suspects, ranking.memories)
-    spot = situation(policy, service, memory, level, grant)
+    spot = situation(policy, service, memory, level, grant, observed=observed)
     now = replace(
         _remember(policy, service, memory, level, spot),
         lately=lately,
@@ -273,7 +274,7 @@ def _wish(
         warmup.coming(service, count_ready(service), lead),
         highest((schedule_floor.floor(rules, service.at, policy.spec.interval, lead), asked.floor)),
         asked.doubt,
-        spot.load,
+        spot.most_load,
         _headroom(rules, knee),
         spot.futile(now),
         futility.enough(now.futility, service.at),

@@ -68,7 +68,7 @@ def align(signals: Signals, service: ServiceSnapshot, memory: Memory) -> Aligned
         return Aligned(service, (), moves=False)
     if service.metrics_problem is not None:
         return Aligned(service, memory.lately, moves=False)
-    at, since = service.at, service.at - signals.cpu_seconds
+    at, since = service.at, service.at - signals.cpu_seconds - signals.window
     known = (*(r for r in memory.lately if since <= r[0] < at), (at, _rates(service, memory, signals.window)))
     apart = (signals.cpu_seconds - signals.window) / (parts - 1)
     found = _rate_and_mean(known, [at - apart * n for n in range(parts)], GAP_WINDOWS * signals.window)

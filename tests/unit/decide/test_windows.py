@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.decide.decide import decide
+from controller.decide.situation import situation
+from controller.decide.slo import ServiceLevel
 from controller.decide.windows import align
 from controller.model.memory import InstanceMemory, Memory
 from controller.model.sample import Absent, Fresh, Signal, Stale
@@ -176,6 +178,9 @@ SCALED = policy(
 )
 
 
+LEVEL = ServiceLevel(0.1, 0.0, None, None, (), ())
+
+
 def decided(load, until):
     memory = Memory()
     for t in instants(until, since=300.0):
@@ -196,6 +201,29 @@ def test_how_full_a_replica_may_be_is_not_learned_while_the_load_moves():
     assert (before, moving < 945.0, after) == (885.0, True, 1095.0)
 
 
+def test_a_decrease_is_measured_against_the_cpu_as_observed_while_the_load_falls():
+    def half_of_it_is_not_for_requests(t):
+        cpu = 0.4 + 0.4 * mean(LOADS["it halves at once"], t - 120.0, t) / 60.0
+        return [instance(n, rate=mean(LOADS["it halves at once"], t - 60.0, t), cpu=cpu) for n in "ab"]
+
+    memory = Memory(lately=followed((t, half_of_it_is_not_for_requests(t)) for t in instants(945.0)).lately)
+    observed = snapshot(half_of_it_is_not_for_requests(960.0), at=960.0)
+    aligned = align(SIGNALS, observed, memory).service
+    spot = situation(SCALED, aligned, memory, LEVEL, None, observed=observed)
+    assert spot.load < 1.2 < spot.most_load == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("every", [20.0, 45.0, 59.0, 61.0])
+def test_ticks_as_far_apart_as_a_window_reach_back_far_enough(every):
+    ticks = [600.0 + every * n for n in range(30) if 600.0 + every * n <= 1000.0]
+    at = ticks[-1]
+
+    def load(t):
+        return 30.0 if t < at - 30.0 else 60.0
+
+    assert cpu(followed((t, seen(load, t)) for t in ticks)) > 1.1 * seen(load, at)[0].signal(Signal.CPU).value
+
+
 values = st.floats(0.0, 1e15) | st.floats(0.0, 2.0)
 fleets = st.lists(
     st.dictionaries(st.sampled_from("abc"), st.tuples(values, values), max_size=3), min_size=1, max_size=12
@@ -213,5 +241,5 @@ def test_whatever_is_seen_a_cpu_stays_within_what_a_replica_has(fleet, gaps):
             raw, fixed = before.signal(Signal.CPU).value, after.signal(Signal.CPU).value
             assert 0.0 <= fixed <= max(raw, 1.0)
             assert fixed <= 2.0 * raw
-        assert all(at - SIGNALS.cpu_seconds <= t <= at for t, _ in found.lately)
+        assert all(at - SIGNALS.cpu_seconds - SIGNALS.window <= t <= at for t, _ in found.lately)
         memory = replace(memory, lately=found.lately)
