@@ -28,6 +28,8 @@ DOUBT = 2.0
 """A move of so many standard deviations of what chance makes of it is believed by half."""
 LEAST = 0.002
 """Moves below this are none: the samples stay as they are."""
+MOST_PARTS = 10
+"""A CPU of more windows than this is not brought anywhere: that many rates are not kept."""
 GAP_WINDOWS = 1.5
 """Ticks further apart than so many windows are a gap."""
 MOVES = 0.1
@@ -56,7 +58,7 @@ class Aligned(NamedTuple):
 def align(signals: Signals, service: ServiceSnapshot, memory: Memory) -> Aligned:
     """The service with its CPU as of the rate's window, where the rates of the last ticks tell how to get there.
 
-    On a partial answer, after a gap, or with a CPU that covers no more than the rate, it stays as it is.
+    On a partial answer, after a gap, or with a CPU that covers no more than the rate or too much, it stays as it is.
 
     Args:
         signals: what the rate and the CPU cover.
@@ -64,7 +66,7 @@ def align(signals: Signals, service: ServiceSnapshot, memory: Memory) -> Aligned
         memory: the rates of the last ticks, and who lacked one.
     """
     parts = round(signals.cpu_seconds / signals.window)
-    if parts < 2:
+    if not 2 <= parts <= MOST_PARTS:
         return Aligned(service, (), moves=False)
     if service.metrics_problem is not None:
         return Aligned(service, memory.lately, moves=False)

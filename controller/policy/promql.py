@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 
 from controller.policy.quantity import duration_seconds
 
@@ -55,7 +55,7 @@ def checked_query(query: str) -> str:
     return query
 
 
-@cache
+@lru_cache(maxsize=256)
 def longest_range(query: str, window_seconds: float) -> float:
     """How many seconds the figure of a query is a mean over: the longest range in it, 0 where there is none.
 

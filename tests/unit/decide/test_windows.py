@@ -96,6 +96,7 @@ def without(signal, sample):
     ("signals", "ticks"),
     [
         pytest.param(policy(signals={"preset": "fastapi", "window": "2m"}).spec.signals, [(t, doubled(t)) for t in instants(945.0)], id="the window is as long"),
+        pytest.param(policy(signals={"preset": "fastapi", "cpu": {"query": "rate(x{$selector}[15m])"}}).spec.signals, [(t, doubled(t)) for t in instants(1800.0)][:24], id="the CPU covers a quarter of an hour"),
         pytest.param(SIGNALS, [(t, doubled(t)) for t in instants(945.0, since=900.0)], id="the rates do not reach back"),
         pytest.param(SIGNALS, [(t, doubled(t)) for t in (795.0, 810.0, 930.0, 945.0)], id="a gap of two minutes"),
         pytest.param(SIGNALS, [(t, without(Signal.RATE, Stale(60.0, 90.0))(t)) for t in instants(945.0)], id="stale rates"),
