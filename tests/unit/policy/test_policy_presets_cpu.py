@@ -171,3 +171,35 @@ def test_no_capacity_ever_reads_too_high(ask, life):
     too_high = f"count_over_time(({capacity} > {8 / 7 * CAPACITY})[{UNTIL}s:5s])"
     last = [] if life.kubelet_lost[1] == UNTIL != life.kubelet_lost[0] else [(f"round({capacity}, 0.1)", 890, CAPACITY)]
     ask(life, [(too_high, UNTIL, None), *last])
+
+
+@dataclass
+class Doubling(Life):
+    """From the middle on, twice as many requests and twice the CPU."""
+
+    def _requests(self, t):
+        return 10 * (t + max(0, t - UNTIL // 2))
+
+    def _cpu(self, t, life):
+        alone = super()._cpu(t, life)
+        return None if alone is None else alone + max(0, t - UNTIL // 2)
+
+
+WHOLE_RATE = (
+    f"(({RATE}) + ({fill('sum by (namespace, pod) (rate(requests_total[$window] offset 1m))', window='60s')})) / 2"
+)
+"""The mean rate over what the CPU covers, as decide/windows.py has it from its ticks."""
+
+
+@needs_promtool
+@pytest.mark.parametrize("kubelet_every", [15, 30])
+def test_a_rate_over_the_time_of_the_cpu_is_off_by_a_sixth_at_most_while_the_load_doubles(ask, kubelet_every):
+    """A sixth is what the kubelet's scrapes are apart; the rate of the window alone reads over a third too much."""
+    since = f"[{UNTIL - 300}s:5s]"
+    capacities = {"window": f"(({RATE}) / ({CPU}))", "whole": f"(({WHOLE_RATE}) / ({CPU}))"}
+    high = {name: f"max_over_time({capacity}{since})" for name, capacity in capacities.items()}
+    ask(Doubling(kubelet_every=kubelet_every), [
+        (f"{high['whole']} > {1.17 * CAPACITY}", UNTIL - 10, None),
+        (f"min_over_time({capacities['whole']}{since}) < {CAPACITY / 1.17}", UNTIL - 10, None),
+        (f"0 * ({high['window']} > {1.35 * CAPACITY})", UNTIL - 10, 0),
+    ])  # fmt: skip
