@@ -1,8 +1,8 @@
-"""What Prometheus shows of a fleet: means over windows, as the daemon asks for them, not the moment itself.
+"""What Prometheus shows of a fleet, either of the moment or through the windows that the daemon asks for by default.
 
-Rates and response times cover the policy's default window. CPU covers two minutes, and a replica shows none before it has
-served for as long (`presets/kubernetes.yaml`). A replica that is gone takes what it served with it, and a new one has
-served nothing in the part of the window that lies before it.
+Of the moment is what the HPA's model has too, all but: the last step alone. Through windows, rates and response times cover a
+minute. CPU covers two, and a replica shows none before it has served for as long (`presets/kubernetes.yaml`). A replica that
+is gone takes what it served with it, and a new one has served nothing in the part of the window that lies before it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from bench.scaling.world import STEP_SECONDS, Step
 from controller.model.sample import Absent, Fresh, Sample, Signal
 from controller.model.snapshot import Instance
 
-RATE_STEPS = int(60.0 / STEP_SECONDS)
-CPU_STEPS = int(120.0 / STEP_SECONDS)
 AGE_SECONDS = 1.0
-NO_CPU = Absent("CPU of less than two minutes")
+NO_CPU = Absent("CPU of less than its time")
 
 
 class Readings:
-    """The last steps of a fleet, and what each replica shows of them."""
+    """The last steps of a fleet, and what each replica shows of them.
 
-    def __init__(self) -> None:
-        self._steps: deque[Step] = deque(maxlen=CPU_STEPS)
-        self._served: deque[int] = deque(maxlen=CPU_STEPS)
+    Args:
+        rate_seconds: what rates and response times cover, at least a step.
+        cpu_seconds: what CPU covers, at least as much.
+    """
+
+    def __init__(self, rate_seconds: float, cpu_seconds: float) -> None:
+        self._rate_steps, cpu_steps = round(rate_seconds / STEP_SECONDS), round(cpu_seconds / STEP_SECONDS)
+        self._steps: deque[Step] = deque(maxlen=cpu_steps)
+        self._served: deque[int] = deque(maxlen=cpu_steps)
         """How many of the replicas that serve now served in that step too: the oldest."""
 
     def add(self, step: Step) -> tuple[Instance, ...]:
@@ -48,12 +52,14 @@ class Readings:
     def _signals(self, served: int) -> dict[Signal, Sample]:
         """Of a replica that has served in the last so many steps."""
         steps = list(islice(reversed(self._steps), served))
-        recent = steps[:RATE_STEPS]
+        recent = steps[: self._rate_steps]
         finished = fsum(s.rate for s in recent)
         samples: dict[Signal, Sample] = {
-            Signal.RATE: _fresh(fsum(s.rate / max(s.ready, 1) for s in recent) / min(RATE_STEPS, len(self._steps))),
+            Signal.RATE: _fresh(
+                fsum(s.rate / max(s.ready, 1) for s in recent) / min(self._rate_steps, len(self._steps))
+            ),
             Signal.LATENCY: _fresh(fsum(s.latency * s.rate for s in recent) / max(finished, 1e-9)),
-            # All requests of a step take as long, and a step holds a quarter of the window's: the SLO's quantile is the slowest's.
+            # All requests of a step take as long, and a step holds more than a twentieth: the SLO's quantile is the slowest's.
             Signal.LATENCY_QUANTILE: _fresh(max(s.latency for s in recent)),
         }
         whole = served == len(self._steps)

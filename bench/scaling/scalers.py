@@ -24,8 +24,11 @@ def plain() -> Scaler:
     return lambda _: (LEAST, MOST)
 
 
-def policy(target: int, utilisation: float | None, *, forecast: bool) -> LoadPolicy:
+def policy(target: int, utilisation: float | None, *, forecast: bool, through_windows: bool) -> LoadPolicy:
     """One policy for every trace. It tells not what a replica serves nor, unless `utilisation` does, how full it may be."""
+    signals: dict[str, Any] = {"preset": "fastapi"}
+    if not through_windows:
+        signals |= {"window": f"{STEP_SECONDS:.0f}s", "cpu": {"query": "sum by ($by) (rate(cpu{$selector}[$window]))"}}
     scaling: dict[str, Any] = {
         "hpa": "m",
         "target": {"name": "m"},
@@ -47,7 +50,7 @@ def policy(target: int, utilisation: float | None, *, forecast: bool) -> LoadPol
             "spec": {
                 "interval": f"{STEP_SECONDS:.0f}s",
                 "instances": {"selector": {"app": "m"}},
-                "signals": {"preset": "fastapi"},
+                "signals": signals,
                 "slo": {"latency": f"{SLO_SECONDS * 1000:.0f}ms"},
                 "scaling": scaling,
             },
@@ -74,12 +77,30 @@ class Past:
 
 
 class Trimtab:
-    """decide() as the daemon runs it; its writes stand from the next sync on."""
+    """decide() as the daemon runs it; its writes stand from the next sync on.
 
-    def __init__(self, target: int, utilisation: float | None = None, *, forecast: bool = True) -> None:
-        self._policy = policy(target, utilisation, forecast=forecast)
+    Args:
+        target: the CPU target of the HPA below it, percent.
+        utilisation: how full a replica may be, if it is told.
+        forecast: whether the policy has one.
+        through_windows: whether it reads the fleet through the windows that a policy has by default, or as of the moment.
+    """
+
+    def __init__(
+        self,
+        target: int,
+        utilisation: float | None = None,
+        *,
+        forecast: bool = True,
+        through_windows: bool = False,
+    ) -> None:
+        self._policy = policy(target, utilisation, forecast=forecast, through_windows=through_windows)
         self._targets = (ResourceTarget("cpu", target),)
-        self._memory, self._past, self._readings = Memory(), Past(), Readings()
+        self._memory, self._past, self._readings = (
+            Memory(),
+            Past(),
+            Readings(self._policy.spec.signals.window, self._policy.spec.signals.cpu_seconds),
+        )
         self._bounds = (LEAST, MOST)
 
     def __call__(self, step: Step) -> tuple[int, int]:
