@@ -4,8 +4,8 @@ Each scaler has one curve of replica-hours against the share of requests over SL
 Trimtab by the utilisation it plans for. A trace may also be `synthetic:NAME[:SEED]` (season, jobs, noise, hump, steps).
 BENCH_DAYS cuts long traces; BENCH_SEED (1) makes other arrivals and work of the same trace; BENCH_PICTURES names a
 folder for one SVG per trace; BENCH_KNEE (0.85) and BENCH_CAPACITY (5) are what no scaler is told; BENCH_ONLY=1 runs the
-frontier and Trimtab as it comes, nothing else. Trimtab runs twice: with figures of the moment, as the plain HPAs have them
-within 15 s, and through the windows that a policy has by default, a minute for rates and two for CPU.
+frontier and Trimtab as it comes, nothing else. Trimtab runs twice: with figures of the moment, the last 15 s, and through the
+windows that a policy has by default, a minute for rates and two for CPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Prometheus shows of a fleet, either of the moment or through the windows that the daemon asks for by default.
 
-Of the moment is what the HPA's model has too, all but: the last step alone. Through windows, rates and response times cover a
+Of the moment is the last step alone; the HPA's own CPU is a mean of two. Through windows, rates and response times cover a
 minute. CPU covers two, and a replica shows none before it has served for as long (`presets/kubernetes.yaml`). A replica that
 is gone takes what it served with it, and a new one has served nothing in the part of the window that lies before it.
 """

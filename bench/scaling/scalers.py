@@ -96,11 +96,9 @@ class Trimtab:
     ) -> None:
         self._policy = policy(target, utilisation, forecast=forecast, through_windows=through_windows)
         self._targets = (ResourceTarget("cpu", target),)
-        self._memory, self._past, self._readings = (
-            Memory(),
-            Past(),
-            Readings(self._policy.spec.signals.window, self._policy.spec.signals.cpu_seconds),
-        )
+        signals = self._policy.spec.signals
+        self._memory, self._past = Memory(), Past()
+        self._readings = Readings(signals.window, signals.cpu_seconds)
         self._bounds = (LEAST, MOST)
 
     def __call__(self, step: Step) -> tuple[int, int]:

@@ -11,7 +11,7 @@ to tell a move from chance, and one that comes or goes is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import fsum
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from controller.decide.capacity import AGED_SHARE
 from controller.decide.slo import LARGEST
-from controller.model.memory import Memory
+from controller.model.memory import Memory, Rates
 from controller.model.sample import Fresh, Signal
 from controller.model.snapshot import Instance, ServiceSnapshot
 from controller.policy.schema import Signals
@@ -36,9 +36,6 @@ MOVES = 0.1
 """A rate that differs by more than this from its mean over what the CPU covers moves: one window holds no one load."""
 
 _RATE, _CPU = Signal.RATE, Signal.CPU
-
-Rates = tuple[tuple[float, Mapping[str, float]], ...]
-"""(seconds since the epoch, requests/s by instance), the oldest first."""
 
 
 class Aligned(NamedTuple):
@@ -85,15 +82,13 @@ def align(signals: Signals, service: ServiceSnapshot, memory: Memory) -> Aligned
 
 
 def _rates(service: ServiceSnapshot, memory: Memory, window: float) -> dict[str, float]:
-    """The rates that are whole: on time, and of instances that tell their CPU too, which new ones do not, serve, and
-    lacked no rate for a window.
-    """
+    """The rates that are whole: on time, of instances that serve, lacked none for a window, and are old enough for a CPU."""
     found = {}
     for instance in service.instances:
         sample = instance.signal(_RATE)
-        if not isinstance(sample, Fresh) or sample.age_seconds > AGED_SHARE * window:
+        if not isinstance(sample, Fresh) or not isinstance(instance.signal(_CPU), Fresh):
             continue
-        if not isinstance(instance.signal(_CPU), Fresh):
+        if sample.age_seconds > AGED_SHARE * window:
             continue
         before = memory.instances.get(instance.name)
         dark = before is not None and before.dark_at is not None and service.at - before.dark_at < window

@@ -10,6 +10,9 @@ from typing import TypeVar
 from controller.model.limiter import LimiterMemory
 from controller.model.sample import Signal
 
+Rates = tuple[tuple[float, Mapping[str, float]], ...]
+"""(seconds since the epoch, requests/s by instance), the oldest first."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -339,7 +342,7 @@ class Memory:
         pressure_since: since when demand asks for more replicas without a break.
         calm_since: since when fresh data say that nothing is wrong, without a break.
         arrivals: the fleet's request rate, for the floor from demand.
-        lately: (instant, requests/s by instance) of the last ticks, for as long as the CPU covers.
+        lately: the rates of the last ticks, for as long as the CPU covers and a window more.
         standing: the floor from demand and forecast, as it stands between its turns.
         forecast: what the history of the request rate has taught.
         fullness: how full a replica was while the SLO held or broke.
@@ -369,7 +372,7 @@ class Memory:
     pressure_since: float | None = None
     calm_since: float | None = None
     arrivals: Arrivals | None = None
-    lately: tuple[tuple[float, Mapping[str, float]], ...] = ()
+    lately: Rates = ()
     standing: Standing | None = None
     forecast: ForecastMemory | None = None
     fullness: UtilisationEvidence | None = None

@@ -46,6 +46,18 @@ def whole_policy(**spec):
     )
 
 
+def demand_policy(most, **spec):
+    """An HPA between 2 and `most` replicas, whose floor is from demand."""
+    scaling = {
+        "hpa": "h",
+        "target": {"name": "m"},
+        "min": {"floor": 2, "ceiling": most},
+        "max": {"floor": most, "ceiling": most},
+        "demand": {},
+    }
+    return policy(scaling=scaling, **spec)
+
+
 def instance(name, *, rate=10.0, cpu=0.5, latency=0.1, errors=0.0, ready=True, extra=None, age=1.0, **fields):
     """An instance with fresh samples; None leaves a signal out, a Sample is taken as it is."""
     given = {Signal.RATE: rate, Signal.CPU: cpu, Signal.LATENCY: latency, Signal.ERRORS: errors, **(extra or {})}

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from decide_world import NOTHING, change, hpa, instance, policy, published, row, scale, snapshot, weights
+from decide_world import NOTHING, change, demand_policy, hpa, instance, policy, published, row, scale, snapshot, weights
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,16 +84,7 @@ def test_littles_law_does_not_stand_in_while_the_utilisation_is_still_to_come(cp
 
 def test_the_demand_floor_of_a_fleet_that_has_just_begun_waits_for_the_utilisation():
     """At 2 requests in flight for 100/s response times alone would say 50/s for one of 500/s, and ask for ten times too many."""
-    scaled = policy(
-        routing={},
-        scaling={
-            "hpa": "h",
-            "target": {"name": "m"},
-            "min": {"floor": 2, "ceiling": 20},
-            "max": {"floor": 20, "ceiling": 20},
-            "demand": {},
-        },
-    )
+    scaled = demand_policy(20, routing={})
     memory, asked = NOTHING, []
     for tick in range(40):
         at = 1000.0 + 15.0 * tick

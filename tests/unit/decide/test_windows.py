@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from decide_world import hpa, instance, policy, scale, snapshot
+from decide_world import demand_policy, hpa, instance, policy, scale, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,17 +168,7 @@ def test_windows_that_fill_again_after_missing_data_are_no_move():
     assert cpu(followed((t, filling(t)) for t in instants(945.0)), "b") > 0.3, "what it would have been taken for"
 
 
-SCALED = policy(
-    scaling={
-        "hpa": "h",
-        "target": {"name": "m"},
-        "min": {"floor": 2, "ceiling": 90},
-        "max": {"floor": 90, "ceiling": 90},
-        "demand": {},
-    }
-)
-
-
+SCALED = demand_policy(90)
 LEVEL = ServiceLevel(0.1, 0.0, None, None, (), ())
 
 
