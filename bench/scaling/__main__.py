@@ -5,7 +5,7 @@ Trimtab by the utilisation it plans for. A trace may also be `synthetic:NAME[:SE
 BENCH_DAYS cuts long traces; BENCH_SEED (1) makes other arrivals and work of the same trace; BENCH_PICTURES names a
 folder for one SVG per trace; BENCH_KNEE (0.85) and BENCH_CAPACITY (5) are what no scaler is told; BENCH_ONLY=1 runs the
 frontier and Trimtab as it comes, nothing else. Trimtab runs twice: with figures of the moment, the last 15 s, and through the
-windows that a policy has by default, a minute for rates and two for CPU.
+windows that a policy has by default, a minute for rates and two for CPU. Rows "told ..." know what nobody can (told.py).
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from bench.scaling.frontier import at_hours, at_share, ratio
 from bench.scaling.picture import draw
 from bench.scaling.scalers import Cron, LatencyLaw, Trimtab, oracle, plain
 from bench.scaling.season import has_season, season_ratio
+from bench.scaling.told import future, moment
 from bench.scaling.traces import Trace, read
 from bench.scaling.world import Outcome, Scaler, arrivals, run
 
 TARGETS = range(50, 91, 5)
 PLANNED = (0.7, 0.75)
+SIGMAS = (3, 4, 5)
+TOLD: dict[str, Callable[[Trace, float], Scaler]] = {"told the future": future, "told the moment": moment}
 HPA_TARGET = 85
 PROCESSES = 2
 THROUGH_WINDOWS = "Trimtab, through windows"
@@ -45,10 +48,11 @@ def jobs() -> list[Job]:
             *((f"Trimtab {planned:.0%}", HPA_TARGET) for planned in PLANNED),
         ]
         found += [("latency law", 85), ("cron floor", 70), ("oracle", 85)]
+        found += [(f"{kind}, {sigmas} sigma", HPA_TARGET) for kind in TOLD for sigmas in SIGMAS]
     return found + [(f"HPA {target}", target) for target in TARGETS]
 
 
-def scaler(name: str, steps: list[tuple[float, float]]) -> Scaler:
+def scaler(name: str, trace: Trace, steps: list[tuple[float, float]]) -> Scaler:
     made: dict[str, Callable[[], Scaler]] = {
         "Trimtab": lambda: Trimtab(HPA_TARGET),
         THROUGH_WINDOWS: lambda: Trimtab(HPA_TARGET, through_windows=True),
@@ -58,13 +62,18 @@ def scaler(name: str, steps: list[tuple[float, float]]) -> Scaler:
         "oracle": lambda: oracle(steps),
     }
     made |= {f"Trimtab {planned:.0%}": lambda planned=planned: Trimtab(HPA_TARGET, planned) for planned in PLANNED}  # type: ignore[misc]
+    made |= {
+        f"{kind}, {sigmas} sigma": lambda kind=kind, sigmas=sigmas: TOLD[kind](trace, sigmas)  # type: ignore[misc]
+        for kind in TOLD
+        for sigmas in SIGMAS
+    }
     return made.get(name, plain)()
 
 
 def outcome(trace: Trace, job: Job) -> Outcome:
     steps = arrivals(trace, SEED)
     name, target = job
-    return run(steps, target, scaler(name, steps))
+    return run(steps, target, scaler(name, trace, steps))
 
 
 def backtest(report: Report, trace: Trace, pool: ProcessPoolExecutor) -> None:
@@ -107,7 +116,7 @@ def picture(trace: Trace, rows: list[tuple[str, Outcome]]) -> None:
         return
     kinds = {
         "plain HPA, 50-90 %": "HPA", "Trimtab": "Trimtab", "oracle": "oracle", "llm-d's latency law": "latency law",
-        "KEDA's cron floor": "cron", THROUGH_WINDOWS: THROUGH_WINDOWS,
+        "KEDA's cron floor": "cron", THROUGH_WINDOWS: THROUGH_WINDOWS, **{kind: kind for kind in TOLD},
     }  # fmt: skip
     curves: dict[str, list[tuple[float, float]]] = {words: [] for words in kinds}
     for name, o in rows:

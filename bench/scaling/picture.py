@@ -7,7 +7,7 @@ from math import log10
 
 WIDTH, HEIGHT, EDGE = 720.0, 420.0, 60.0
 LEAST, MOST = 1e-5, 1.0
-COLOURS = ("#555555", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#be185d")
+COLOURS = ("#555555", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#be185d", "#a16207", "#0f766e")
 
 
 def draw(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:

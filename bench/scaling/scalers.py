@@ -16,6 +16,8 @@ from controller.model.snapshot import HpaSpec, HpaView, Known, ResourceTarget, S
 from controller.policy.schema import LoadPolicy
 
 LEAST = 2
+AHEAD_STEPS = int(WARM_SECONDS / STEP_SECONDS) + 2
+"""From now until a replica asked for now serves, and the HPA has seen that it should be."""
 HISTORY_STEP_SECONDS = 300.0
 HISTORY_DAYS = 21
 
@@ -181,12 +183,11 @@ class Cron:
 
 def oracle(steps: Sequence[tuple[float, float]]) -> Scaler:
     """Always what will be needed once a replica asked for now serves; nobody can do better without missing."""
-    ahead = int(WARM_SECONDS / STEP_SECONDS) + 2
     needed = [int(rate * work / CAPACITY / KNEE) + 1 for rate, work in steps]
 
     def bounds(step: Step) -> tuple[int, int]:
         n = int(step.at / STEP_SECONDS)
-        count = max(needed[n : n + ahead], default=LEAST)
+        count = max(needed[n : n + AHEAD_STEPS], default=LEAST)
         return max(count, LEAST), max(count, LEAST)
 
     return bounds

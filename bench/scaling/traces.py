@@ -37,17 +37,22 @@ def read(path: Path, days: float) -> Trace:
     """A trace: rows of `t_s,req_per_s`, one `TIMESTAMP` a request, or one rate a second; cut after so many days."""
     with path.open(newline="") as file:
         header = file.readline()
-        rows = list(csv.reader(file)) if "," in header else [[line.strip()] for line in [header, *file]]
+        rows = (
+            [r for r in csv.reader(file) if r]
+            if "," in header
+            else [[line.strip()] for line in [header, *file] if line.strip()]
+        )
     if header.startswith("t_s,"):
         at, rate = [float(r[0]) for r in rows], [float(r[1]) for r in rows]
     elif header.startswith("TIMESTAMP"):
-        at, rate = _binned([datetime.fromisoformat(r[0][:26]).timestamp() for r in rows if r])
+        at, rate = _binned([datetime.fromisoformat(r[0][:26]).timestamp() for r in rows])
     else:
-        per_second = [float(r[0]) for r in rows if r[0]]
+        per_second = [float(r[0]) for r in rows]
         at, rate = [float(s) for s in range(len(per_second))], per_second
     kept = [(a - at[0], r) for a, r in zip(at, rate, strict=True) if a - at[0] <= days * 86400.0]
     at, rate = [a for a, _ in kept], [r for _, r in kept]
-    return Trace(path.name, at, rate, max(1.0, LEAST_MEAN / (sum(rate) / len(rate))))
+    mean = sum(rate) / len(rate)
+    return Trace(path.name, at, rate, max(1.0, LEAST_MEAN / mean) if mean > 0.0 else 1.0)
 
 
 def _binned(instants: list[float]) -> tuple[list[float], list[float]]:

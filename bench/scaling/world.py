@@ -106,7 +106,8 @@ def run(steps: list[tuple[float, float]], target: int, scaler: Scaler) -> Outcom
     outcome, fleet, history, controller = Outcome(), Fleet(), History(), Controller()
     fleet.resize(max(2, round(steps[0][0] / CAPACITY / 0.6)), -WARM_SECONDS)
     metrics = (Utilization(target),)
-    seen, missed, total, last = [], 0.0, 0.0, 0
+    seen: list[float] = []
+    missed, total, last = 0.0, 0.0, 0
     for n, (rate, work) in enumerate(steps):
         at = n * STEP_SECONDS
         ready = fleet.ready(at)
@@ -128,5 +129,5 @@ def run(steps: list[tuple[float, float]], target: int, scaler: Scaler) -> Outcom
             outcome.turns += turn == -last
             last = turn
             fleet.resize(done.desired, after)
-    outcome.share = missed / total
+    outcome.share = missed / total if total > 0.0 else 0.0
     return outcome
