@@ -14,7 +14,7 @@ from bench.scaling.scalers import AHEAD_STEPS, LEAST
 from bench.scaling.traces import Trace
 from bench.scaling.world import CAPACITY, KNEE, MOST, STEP_SECONDS, WARM_SECONDS, WORK_NOISE, Scaler, Step
 from controller.decide.floors.steady import settle
-from controller.model.memory import Standing
+from controller.model.traffic import Standing
 
 
 def future(trace: Trace, sigmas: float) -> Scaler:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from controller.model.limiter import LimiterMemory
 from controller.model.sample import Signal
+from controller.model.traffic import Arrivals, ForecastMemory, Standing
 
 Rates = tuple[tuple[float, Mapping[str, float]], ...]
 """(seconds since the epoch, requests/s by instance), the oldest first."""
@@ -67,114 +68,6 @@ class InstanceMemory:
     sheddings: int = 0
     known: frozenset[Signal] = frozenset()
     dark_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A forecast whose time has not come.
-
-    Args:
-        due_at: when it is due.
-        rate: requests/s forecast.
-        noise: by how much such a forecast errs, requests/s.
-        stood_seconds: how long it stands for.
-        level: the rate when it was made, requests/s.
-        rise: how much of it the trend then promised to add by its time, requests/s.
-    """
-
-    due_at: float
-    rate: float
-    noise: float
-    stood_seconds: float
-    level: float = 0.0
-    rise: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A series as level and trend: requests/s, requests/s per second, and what noise alone would make of the trend."""
-
-    level: float
-    trend: float = 0.0
-    doubt: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Arrivals:
-    """The fleet's request rate as a smoothed series.
-
-    Args:
-        rate: level, requests/s.
-        trend: requests/s per second.
-        noise: mean distance of what came from what was forecast, requests/s.
-        at: when it was last brought up to date.
-        margin: how many noises to keep free, learned from the forecasts that were too low.
-        pending: forecasts that wait for their time, oldest first.
-        missed: seconds for which a forecast with its margin was too low, of `judged` in all.
-        surprise: mean square distance of a rate from what the level and trend before it said, (requests/s)².
-        trend_noise: standard deviation of the trend that such surprises alone would make, requests/s per second.
-        capacity: requests/s that one replica serves when full, smoothed; None while that is not known.
-        slow: the same series with a trend over minutes; None where there is none yet.
-        promised: by how much trends said that the rate would rise, squared ratios × seconds, fading.
-        kept: how much of that came, likewise.
-    """
-
-    rate: float
-    trend: float
-    noise: float
-    at: float
-    margin: float = 1.5
-    pending: tuple[Pending, ...] = ()
-    missed: float = 0.0
-    judged: float = 0.0
-    surprise: float = 0.0
-    trend_noise: float = 0.0
-    capacity: float | None = None
-    slow: Line | None = None
-    promised: float = 0.0
-    kept: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The floor from demand as it stands between its turns.
-
-    Args:
-        replicas: the floor.
-        wanted: (instant, replicas) of what was wanted lately, each more than all after it, so that the first is the most.
-        since: from when on it is known without a gap what was wanted.
-        not_before: when it may be lowered at the earliest.
-        at: when it was last brought up to date.
-        falling: whether its last move was down.
-    """
-
-    replicas: int
-    wanted: tuple[tuple[float, int], ...]
-    since: float
-    not_before: float
-    at: float
-    falling: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ForecastMemory:
-    """What a history of the request rate has taught, kept until there is another.
-
-    Args:
-        known: which history that was.
-        growths: for each of its steps, how far the rate rose ahead, as a ratio; None where not known.
-        season: the best one; empty when none could be tried.
-        skill: share by which its pinball loss is below that of a forecast without season; negative when above.
-        coverage: share of the time for which it was not exceeded.
-        why: why there is no season.
-    """
-
-    known: tuple[float, int, float]
-    growths: tuple[float | None, ...]
-    season: str
-    skill: float
-    coverage: float
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ rise soon, and takes the ups and downs of a minute for the beginning of one. So 
 each forecast keeps what the trend promised, and what came of that is the trend's trust (a regression through the origin,
 beginning at 1).
 
-Each forecast is also judged when its time has come: the mean distance of what came from what was forecast is the noise, and
+Where the service has a season, what usually comes at this time is another forecast, and the higher one counts.
+
+Each forecast is judged when its time has come: the mean distance of what came from what was forecast is the noise, and
 the margin is so many of these noises as have been enough. The margin is a quantile found by stochastic approximation (adaptive
 conformal inference, Gibbs and Candès 2021): a forecast that was too low widens it much, one that was not narrows it a little,
 so that in the long run the tolerated share is too low, whatever the shape of the traffic.
@@ -17,7 +19,7 @@ from dataclasses import replace
 from math import exp, isfinite, sqrt
 
 from controller.decide.floors import trend
-from controller.model.memory import Arrivals, Line, Pending
+from controller.model.traffic import Arrivals, Line, Pending, StepMean
 
 FAST_SECONDS, SLOW_SECONDS = 75.0, 300.0
 """Time constants of the two trends."""
@@ -70,6 +72,8 @@ def follow(
     tolerated: float,
     judged_by: float | None = None,
     full: bool = False,
+    usual_growth: float = 1.0,
+    step: StepMean | None = None,
 ) -> Arrivals:
     """The series with one more rate in it.
 
@@ -82,6 +86,8 @@ def follow(
         tolerated: share of the time for which a forecast with its margin may have been too low.
         judged_by: what forecasts are judged by, requests/s, where that is more than the rate: the work that came with it.
         full: whether the fleet can finish no more, so that the rate is only the least that arrives. The trend then goes on.
+        usual_growth: what the season makes of `today` by then, a ratio.
+        step: the rate by steps of the history, with this one in it.
     """
     if not isfinite(rate):
         return before if before is not None else first(0.0, at, window_seconds)
@@ -102,9 +108,39 @@ def follow(
     came = arrived if judged_by is None or not isfinite(judged_by) else min(max(judged_by, arrived), LARGEST)
     judged = _judge(before, came, at, lead_seconds=lead_seconds, tolerated=tolerated)
     after = replace(
-        judged, rate=fast.level, trend=fast.trend, trend_noise=fast.doubt, slow=slow, at=at, surprise=surprise
+        judged,
+        rate=fast.level,
+        trend=fast.trend,
+        trend_noise=fast.doubt,
+        slow=slow,
+        at=at,
+        surprise=surprise,
+        step=step,
     )
-    return _remember(after, lead_seconds, window_seconds)
+    return _remember(after, lead_seconds, window_seconds, usual_growth)
+
+
+def stepped(before: StepMean | None, rate: float, index: int) -> StepMean:
+    """The means with one more rate in them, requests/s, which belongs to the step with that index."""
+    if before is None or not before.index <= index <= before.index + 1:
+        return StepMean(index, rate, 1)
+    if index == before.index:
+        return replace(before, total=before.total + rate, count=before.count + 1)
+    return StepMean(index, rate, 1, before.total / before.count)
+
+
+def today(arrivals: Arrivals) -> float:
+    """Requests/s from which a season's growth counts: of the last whole step, or now where that is less or not known.
+
+    What has come of a rise already does not rise once more, and what is gone is not expected back.
+    """
+    before = None if arrivals.step is None else arrivals.step.before
+    return arrivals.rate if before is None else min(arrivals.rate, before)
+
+
+def expected(arrivals: Arrivals, lead_seconds: float, usual_growth: float) -> float:
+    """Requests/s forecast for so long ahead, without margin: by trend or by season, whichever says more."""
+    return max(ahead(arrivals, lead_seconds), usual_growth * today(arrivals))
 
 
 def ahead(arrivals: Arrivals, lead_seconds: float) -> float:
@@ -178,14 +214,14 @@ def _trusted(after: Arrivals, forecast: Pending, came: float) -> Arrivals:
     return replace(after, promised=promised, kept=kept)
 
 
-def _remember(after: Arrivals, lead_seconds: float, window_seconds: float) -> Arrivals:
+def _remember(after: Arrivals, lead_seconds: float, window_seconds: float, usual_growth: float) -> Arrivals:
     last = after.pending[-1].due_at - lead_seconds if after.pending else None
     elapsed = lead_seconds / PENDING if last is None else after.at - last
     if lead_seconds <= 0.0 or elapsed < lead_seconds / PENDING:
         return after
     forecast = Pending(
         after.at + lead_seconds,
-        ahead(after, lead_seconds),
+        expected(after, lead_seconds, usual_growth),
         noise(after, window_seconds),
         elapsed,
         after.rate,

@@ -7,9 +7,10 @@ from dataclasses import replace
 from controller.decide import knee_utilisation, warmup
 from controller.decide.floors import demand, forecast
 from controller.decide.floors.demand import Asked
-from controller.model.memory import Arrivals, Memory
+from controller.model.memory import Memory
 from controller.model.plan import ForecastView
 from controller.model.snapshot import ServiceSnapshot
+from controller.model.traffic import Arrivals
 from controller.policy.schema import LoadPolicy
 
 
@@ -27,6 +28,7 @@ def arrivals(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, load:
         window_seconds=spec.signals.window,
         quantile=spec.slo.quantile,
         slots=_slots(policy),
+        usual_growth=forecast.usual_growth(service, memory.forecast),
     )
 
 

@@ -14,14 +14,15 @@ from math import ceil, exp, fsum
 from controller.decide.floors import arrivals as arrivals_series
 from controller.decide.floors import trend
 from controller.decide.floors.floor import Floor, highest
-from controller.decide.floors.forecast import Forecast
+from controller.decide.floors.forecast import Forecast, step_index
 from controller.decide.floors.steady import WAIT_WARM_UPS, settle
 from controller.decide.knee_utilisation import UtilisationKnee
 from controller.decide.slo import LARGEST
 from controller.decide.warmup import WarmUp
-from controller.model.memory import Arrivals, InstanceMemory, Standing
+from controller.model.memory import InstanceMemory
 from controller.model.sample import Signal, fresh_value
 from controller.model.snapshot import Known, ServiceSnapshot, Unknown
+from controller.model.traffic import Arrivals, Standing, StepMean
 from controller.policy.schema import Scaling
 
 MOST = 1_000_000.0
@@ -61,6 +62,7 @@ def observe(
     window_seconds: float,
     quantile: float,
     slots: int | None = None,
+    usual_growth: float = 1.0,
 ) -> Arrivals | None:
     """The arrivals with this tick in them; as they were when this tick's rate is not wholly known.
 
@@ -73,6 +75,7 @@ def observe(
         window_seconds: what a rate is a mean over.
         quantile: share of the requests that shall keep the SLO.
         slots: requests that an instance serves at once, if the policy says so.
+        usual_growth: what the season makes of today's rate by then, a ratio.
     """
     rate, doubt = _arriving(service)
     if doubt or rate is None:
@@ -92,8 +95,21 @@ def observe(
         tolerated=TOLERATED * (1.0 - quantile),
         judged_by=came,
         full=full,
+        usual_growth=usual_growth,
+        step=_stepped(before, rate, service),
     )
     return replace(after, capacity=_smoothed(before, capacity, service.at))
+
+
+def _stepped(before: Arrivals | None, rate: float, service: ServiceSnapshot) -> StepMean | None:
+    """The rate by steps of the history; None without one. The last step that the history has counts where none was seen whole."""
+    if not isinstance(service.history, Known):
+        return None
+    history = service.history.value
+    index = step_index(history, service.at)
+    after = arrivals_series.stepped(None if before is None else before.step, rate, index)
+    last = history.rates[-1] if history.rates and index == step_index(history, history.ended_at) else None
+    return replace(after, before=last) if after.before is None and last is not None and 0.0 <= last < LARGEST else after
 
 
 def _ahead(lead_seconds: float, window_seconds: float) -> float:
@@ -164,19 +180,25 @@ def ask(
     if rules.demand is not None:
         waiting = _backlog(service)
         spare = arrivals.margin * arrivals_series.noise(arrivals, window_seconds)
-        load = (
-            arrivals_series.ahead(arrivals, _ahead(lead.seconds, window_seconds)) + spare + waiting / rules.demand.drain
-        )
+        expected, why = _expected(arrivals, _ahead(lead.seconds, window_seconds), foreseen)
+        load = expected + spare + waiting / rules.demand.drain
         words = f"{arrivals.rate:.3g}/s arrive"
         if load > 1.01 * arrivals.rate:
-            trust = arrivals_series.trust(arrivals)
-            trusted = f" ({trust:.0%} of it trusted)" if trust < TRUSTED else ""
-            words += f", {load:.3g}/s with trend{trusted}, noise and {waiting} waiting, {lead.words}"
+            words += f", {load:.3g}/s with {why}, noise and {waiting} waiting, {lead.words}"
         floors.append(_floor(load, per_replica, f"{words}; {serves}"))
     if foreseen is not None and foreseen.growth is not None:
-        load = arrivals.rate * foreseen.growth
+        load = max(arrivals.rate, arrivals_series.today(arrivals) * foreseen.growth)
         floors.append(_floor(load, per_replica, f"forecast {load:.3g}/s, {foreseen.words}; {serves}"))
     return Asked(highest(floors), doubt)
+
+
+def _expected(arrivals: Arrivals, lead_seconds: float, foreseen: Forecast | None) -> tuple[float, str]:
+    """Requests/s forecast for so long ahead, without margin, and what makes them more than now."""
+    found = arrivals_series.expected(arrivals, lead_seconds, 1.0 if foreseen is None else foreseen.usual)
+    if foreseen is not None and found > arrivals_series.ahead(arrivals, lead_seconds):
+        return found, foreseen.usual_words
+    trust = arrivals_series.trust(arrivals)
+    return found, f"trend ({trust:.0%} of it trusted)" if trust < TRUSTED else "trend"
 
 
 def noise_ratio(arrivals: Arrivals | None, window_seconds: float) -> float:

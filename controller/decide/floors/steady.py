@@ -11,7 +11,7 @@ A fleet that was found running stays for a warm-up: before the first forecasts a
 
 from __future__ import annotations
 
-from controller.model.memory import Standing
+from controller.model.traffic import Standing
 
 BAND = 0.15
 """Share by which less must be wanted before the floor turns down; at least one replica."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import expm1, hypot, sqrt
 
-from controller.model.memory import Line
+from controller.model.traffic import Line
 
 LEVEL_SECONDS = 20.0
 DOUBT = 1.2

@@ -20,7 +20,7 @@ from controller.decide.floors.arrivals import (
     poisson,
     trust,
 )
-from controller.model.memory import Arrivals, Pending
+from controller.model.traffic import Arrivals, Pending
 
 SURE = {"lead_seconds": 180.0, "window_seconds": 60.0, "tolerated": 0.005}
 

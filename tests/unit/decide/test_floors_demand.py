@@ -11,9 +11,10 @@ from controller.decide.floors.demand import hold as demand_hold
 from controller.decide.floors.floor import Floor
 from controller.decide.knee_utilisation import estimate
 from controller.decide.warmup import WarmUp
-from controller.model.memory import Arrivals, InstanceMemory, Memory, Pending, Standing
+from controller.model.memory import InstanceMemory, Memory
 from controller.model.sample import Signal, Stale
 from controller.model.snapshot import Unknown
+from controller.model.traffic import Arrivals, Pending, Standing
 
 SCALING = {"hpa": "h", "target": {"name": "m"}, "min": {"floor": 2, "ceiling": 12}, "max": {"floor": 20, "ceiling": 40}}
 FLEET = [instance(n, rate=10.0, cpu=0.5) for n in "abcd"]

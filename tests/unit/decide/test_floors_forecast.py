@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from controller.decide.decide import decide
 from controller.decide.floors.forecast import GROWTH_MOST, forecast, study
 from controller.model.history import RateHistory
-from controller.model.memory import Arrivals, InstanceMemory, Memory
+from controller.model.memory import InstanceMemory, Memory
 from controller.model.sample import Signal
 from controller.model.snapshot import Known, NotAsked, Unknown
+from controller.model.traffic import Arrivals
 
 STEP, END, LEAD = 300.0, 1_774_000_200.0, 195.0
 HOUR, DAY, WEEK = 12, 288, 2016
@@ -145,7 +146,7 @@ def test_the_forecast_raises_min_and_says_so():
     past = history(jump(HOUR, at=5))
     decided, memory = plan(Known(past), later=(4 - len(past.rates)) % HOUR)
     assert decided.hpa.after.min_replicas == 5
-    assert "forecast 18" in decided.hpa.reason
+    assert "with what is usual in its hour season, x 1.8" in decided.hpa.reason
     assert "hour season" in decided.hpa.reason
     assert decided.forecast.rate == pytest.approx(180.0, rel=0.1)
     assert decided.forecast.skill > 0.0

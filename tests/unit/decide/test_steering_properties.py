@@ -12,8 +12,9 @@ from test_floors_properties import START, broken, schedules
 from controller.decide.budget import Grant
 from controller.decide.decide import decide
 from controller.model.hpa import LEARNED
-from controller.model.memory import Arrivals, Claim, Futility, Memory, Trial, Tuning, Turns, Warmed, WarmUps
+from controller.model.memory import Claim, Futility, Memory, Trial, Tuning, Turns, Warmed, WarmUps
 from controller.model.snapshot import Known, ResourceTarget
+from controller.model.traffic import Arrivals
 from controller.replay.behavior import History
 from controller.replay.hpa import Hpa, Seen, sync
 from controller.replay.replicas import Pod, PodMetric, Replicas, Utilization
