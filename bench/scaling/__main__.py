@@ -45,6 +45,7 @@ def jobs() -> list[Job]:
     if not os.environ.get("BENCH_ONLY"):
         found += [
             ("Trimtab, no forecast", HPA_TARGET),
+            ("Trimtab, killed every hour", HPA_TARGET),
             *((f"Trimtab {planned:.0%}", HPA_TARGET) for planned in PLANNED),
         ]
         found += [("latency law", 85), ("cron floor", 70), ("oracle", 85)]
@@ -57,6 +58,7 @@ def scaler(name: str, trace: Trace, steps: list[tuple[float, float]]) -> Scaler:
         "Trimtab": lambda: Trimtab(HPA_TARGET),
         THROUGH_WINDOWS: lambda: Trimtab(HPA_TARGET, through_windows=True),
         "Trimtab, no forecast": lambda: Trimtab(HPA_TARGET, forecast=False),
+        "Trimtab, killed every hour": lambda: Trimtab(HPA_TARGET, lives_seconds=3600.0),
         "latency law": LatencyLaw,
         "cron floor": Cron,
         "oracle": lambda: oracle(steps),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from math import ceil, floor, fsum
+from math import ceil, floor, fsum, inf
 from typing import Any
 
 from bench.scaling.readings import Readings
 from bench.scaling.world import CAPACITY, KNEE, MOST, SLO_SECONDS, STEP_SECONDS, WARM_SECONDS, Scaler, Step
 from controller.decide.decide import decide
 from controller.model.history import RateHistory
+from controller.model.hpa import LEARNED
 from controller.model.memory import Memory
 from controller.model.snapshot import HpaSpec, HpaView, Known, ResourceTarget, ScaleView, ServiceSnapshot
 from controller.policy.schema import LoadPolicy
@@ -86,6 +87,7 @@ class Trimtab:
         utilisation: how full a replica may be, if it is told.
         forecast: whether the policy has one.
         through_windows: whether it reads the fleet through the windows that a policy has by default, or as of the moment.
+        lives_seconds: how long until it dies and another one takes over, which knows what stands on the HPA and no more.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Trimtab:
         *,
         forecast: bool = True,
         through_windows: bool = False,
+        lives_seconds: float = inf,
     ) -> None:
         self._policy = policy(target, utilisation, forecast=forecast, through_windows=through_windows)
         self._targets = (ResourceTarget("cpu", target),)
@@ -102,10 +105,20 @@ class Trimtab:
         self._memory, self._past = Memory(), Past()
         self._readings = Readings(signals.window, signals.cpu_seconds)
         self._bounds = (LEAST, MOST)
+        self._annotations: dict[str, str] = {}
+        self._lives_seconds = self._dies_at = lives_seconds
 
     def __call__(self, step: Step) -> tuple[int, int]:
+        if step.at >= self._dies_at:
+            self._memory, self._dies_at = Memory(), step.at + self._lives_seconds
         spec = HpaSpec("Deployment", "m", *self._bounds, self._targets)
-        view = HpaView(spec, current_replicas=step.asked, desired_replicas=step.asked, adopted=True)
+        view = HpaView(
+            spec,
+            current_replicas=step.asked,
+            desired_replicas=step.asked,
+            adopted=True,
+            annotations=self._annotations,
+        )
         service = ServiceSnapshot(
             "bench/m",
             step.at,
@@ -117,6 +130,7 @@ class Trimtab:
         plan, self._memory = decide(self._policy, service, self._memory)
         if plan.hpa is not None:
             self._bounds = (plan.hpa.after.min_replicas, plan.hpa.after.max_replicas)
+            self._annotations = {LEARNED: plan.hpa.learned}
         return self._bounds
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import ceil, floor, fsum
+from math import ceil, exp, floor, fsum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from controller.decide import knee_utilisation, tuning, turns
+from controller.decide.floors import arrivals
 from controller.decide.proposal import Proposed
 from controller.decide.scaling import Bounds
 from controller.model.hpa import LEARNED
 from controller.model.memory import Memory, Tuning, Turns, UtilisationEvidence
 from controller.model.plan import Hold
 from controller.model.snapshot import Known, ResourceTarget, ServiceSnapshot
+from controller.model.traffic import Lessons
 
 VERSION: Literal[1] = 1
 LONGEST_TEXT = 16_384
@@ -75,6 +77,15 @@ class _Full(_Part):
     ]
 
 
+class _Load(_Part):
+    """`Lessons` of the traffic."""
+
+    margin: Annotated[float, Field(ge=arrivals.LEAST_MARGIN, le=arrivals.MOST_MARGIN)]
+    noise: Annotated[float, Field(ge=0.0, le=arrivals.NOISE_MOST)]
+    promised: Evidence = 0.0
+    kept: Annotated[float, Field(ge=-1e12, le=1e12)] = 0.0
+
+
 class _Text(_Part):
     """All of it. `at`: when it was written; `slo`: the response time, seconds, that `cpu` and `full` are evidence about."""
 
@@ -85,6 +96,7 @@ class _Text(_Part):
     max: _Bound = _Bound()
     cpu: _Cpu = _Cpu()
     full: _Full | None = None
+    load: _Load | None = None
 
 
 def record(now: Memory, safe: Bounds, *, slo_seconds: float, per_hour: int, at: float) -> str:
@@ -105,6 +117,7 @@ def record(now: Memory, safe: Bounds, *, slo_seconds: float, per_hour: int, at: 
         max=_bound(now.max_turns, now.max_changed_at, safe.maximum, per_hour, at),
         cpu=_cpu(tuning.after(now.tuning, _percent(safe.targets), at)),
         full=None if now.fullness is None else _full(now.fullness),
+        load=None if now.arrivals is None else _load(arrivals.lessons(now.arrivals)),
     )
     return text.model_dump_json(exclude_defaults=True)
 
@@ -119,12 +132,18 @@ def recall(memory: Memory, service: ServiceSnapshot, slo_seconds: float) -> tupl
     if text is None:
         why = f"the annotation {LEARNED} is not as Trimtab writes it; what it may have said is learned anew"
         return memory, Hold("hpa memory", why)
+    lessons = _lessons(text, service.at)
     known = replace(
         memory,
         min_turns=_turns(text.min, service.at),
         max_turns=_turns(text.max, service.at),
         min_changed_at=_past(text.min.moved, service.at),
         max_changed_at=_past(text.max.moved, service.at),
+        lessons=lessons,
+        # The little that was seen until the HPA was has taught nothing yet.
+        arrivals=memory.arrivals
+        if memory.arrivals is None or lessons is None
+        else arrivals.taught(memory.arrivals, lessons),
     )
     if abs(text.slo - slo_seconds) > 1e-9:
         return known, None
@@ -194,6 +213,25 @@ def _tuning(text: _Text, at: float) -> Tuning:
         barred_until=None if said.until is None else min(float(said.until), at + longest),
         cool_down=min(float(said.cool), longest),
     )
+
+
+def _load(known: Lessons) -> _Load:
+    """Rounded up where that is safer: a margin and a noise that are no smaller than they were."""
+    margin, noise = ceil(known.margin * 1e3) / 1e3, ceil(known.noise_ratio * 1e5) / 1e5
+    return _Load(
+        margin=min(margin, arrivals.MOST_MARGIN),
+        noise=min(noise, arrivals.NOISE_MOST),
+        promised=round(known.promised, 3),
+        kept=round(known.kept, 3),
+    )
+
+
+def _lessons(text: _Text, at: float) -> Lessons | None:
+    """Trust fades while nobody looks, as it does while somebody does."""
+    if text.load is None:
+        return None
+    fades = exp(-max(at - text.at, 0.0) / arrivals.TRUST_SECONDS)
+    return Lessons(text.load.margin, text.load.noise, fades * text.load.promised, fades * text.load.kept)
 
 
 def _full(known: UtilisationEvidence) -> _Full:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from controller.model.limiter import LimiterMemory
 from controller.model.sample import Signal
-from controller.model.traffic import Arrivals, ForecastMemory, Standing
+from controller.model.traffic import Arrivals, ForecastMemory, Lessons, Standing
 
 Rates = tuple[tuple[float, Mapping[str, float]], ...]
 """(seconds since the epoch, requests/s by instance), the oldest first."""
@@ -235,6 +235,7 @@ class Memory:
         pressure_since: since when demand asks for more replicas without a break.
         calm_since: since when fresh data say that nothing is wrong, without a break.
         arrivals: the fleet's request rate, for the floor from demand.
+        lessons: what an earlier run has learned of the traffic, to begin `arrivals` with.
         lately: the rates of the last ticks, for as long as the CPU covers and a window more.
         standing: the floor from demand and forecast, as it stands between its turns.
         forecast: what the history of the request rate has taught.
@@ -265,6 +266,7 @@ class Memory:
     pressure_since: float | None = None
     calm_since: float | None = None
     arrivals: Arrivals | None = None
+    lessons: Lessons | None = None
     lately: Rates = ()
     standing: Standing | None = None
     forecast: ForecastMemory | None = None

@@ -36,6 +36,23 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Lessons:
+    """What judged forecasts have taught, whatever the rate is now: `Arrivals` have it as of their rate.
+
+    Args:
+        margin: how many noises to keep free.
+        noise_ratio: by how much a forecast errs, as a share of the rate.
+        promised: how far trends said that the rate would rise, squared ratios × seconds, fading.
+        kept: how much of that came, likewise.
+    """
+
+    margin: float
+    noise_ratio: float
+    promised: float
+    kept: float
+
+
+@dataclass(frozen=True, slots=True)
 class StepMean:
     """The mean rate over the step of a history in which we are, and over the one before.
 

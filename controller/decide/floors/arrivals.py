@@ -19,7 +19,7 @@ from dataclasses import replace
 from math import exp, isfinite, sqrt
 
 from controller.decide.floors import trend
-from controller.model.traffic import Arrivals, Line, Pending, StepMean
+from controller.model.traffic import Arrivals, Lessons, Line, Pending, StepMean
 
 FAST_SECONDS, SLOW_SECONDS = 75.0, 300.0
 """Time constants of the two trends."""
@@ -39,6 +39,8 @@ GAP_SECONDS = 300.0
 """After a gap as long as this the series starts anew; what it has learned of its margin and its trends stays."""
 FIRST_NOISE = 0.05
 """Of the rate, until forecasts have been judged."""
+NOISE_MOST = 1.0
+"""Of the rate, where a series begins anew."""
 LEAST_NOISE = 0.02
 """Of the rate: no traffic is smoother."""
 FIRST_MARGIN, LEAST_MARGIN, MOST_MARGIN = 2.5, 0.5, 16.0
@@ -51,15 +53,25 @@ LARGEST = 1e12
 """Requests/s are cut here, so that sums stay finite."""
 
 
-def first(rate: float, at: float, window_seconds: float, learned: Arrivals | None = None) -> Arrivals:
+def first(rate: float, at: float, window_seconds: float, learned: Lessons | None = None) -> Arrivals:
     """The series that begins with this rate, requests/s; with what another one has learned."""
     rate = min(max(rate, 0.0), LARGEST)
+    noise_ratio = FIRST_NOISE if learned is None else learned.noise_ratio
     begun = Arrivals(
-        rate, 0.0, max(FIRST_NOISE * rate, poisson(rate, window_seconds)), at, FIRST_MARGIN, slow=Line(rate)
+        rate, 0.0, max(noise_ratio * rate, poisson(rate, window_seconds)), at, FIRST_MARGIN, slow=Line(rate)
     )
-    if learned is None:
-        return begun
-    return replace(begun, margin=learned.margin, promised=learned.promised, kept=learned.kept)
+    return begun if learned is None else taught(begun, learned)
+
+
+def taught(arrivals: Arrivals, learned: Lessons) -> Arrivals:
+    """The series with the margin and the trust that another one has learned."""
+    return replace(arrivals, margin=learned.margin, promised=learned.promised, kept=learned.kept)
+
+
+def lessons(arrivals: Arrivals) -> Lessons:
+    """What the series has learned, for one that begins anew."""
+    ratio = arrivals.noise / arrivals.rate if arrivals.rate > 0.0 else FIRST_NOISE
+    return Lessons(arrivals.margin, min(ratio, NOISE_MOST), arrivals.promised, arrivals.kept)
 
 
 def follow(
@@ -74,6 +86,7 @@ def follow(
     full: bool = False,
     usual_growth: float = 1.0,
     step: StepMean | None = None,
+    learned: Lessons | None = None,
 ) -> Arrivals:
     """The series with one more rate in it.
 
@@ -88,13 +101,15 @@ def follow(
         full: whether the fleet can finish no more, so that the rate is only the least that arrives. The trend then goes on.
         usual_growth: what the season makes of `today` by then, a ratio.
         step: the rate by steps of the history, with this one in it.
+        learned: what an earlier series has learned, for one that begins here.
     """
     if not isfinite(rate):
-        return before if before is not None else first(0.0, at, window_seconds)
+        return before if before is not None else first(0.0, at, window_seconds, learned)
     if before is not None and 0.0 <= at - before.at < SAME_SECONDS:
         return before
     if before is None or not 0.0 < at - before.at < GAP_SECONDS:
-        return first(trend.HIDDEN * rate if full else rate, at, window_seconds, before)
+        learned = learned if before is None else lessons(before)
+        return first(trend.HIDDEN * rate if full else rate, at, window_seconds, learned)
     elapsed, rate = at - before.at, min(max(rate, 0.0), LARGEST)
     fast, slow = _lines(before)
     arrived = trend.arrived(fast, rate, elapsed, full=full)

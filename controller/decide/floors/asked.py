@@ -29,6 +29,7 @@ def arrivals(policy: LoadPolicy, service: ServiceSnapshot, memory: Memory, load:
         quantile=spec.slo.quantile,
         slots=_slots(policy),
         usual_growth=forecast.usual_growth(service, memory.forecast),
+        learned=memory.lessons,
     )
 
 

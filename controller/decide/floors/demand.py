@@ -22,7 +22,7 @@ from controller.decide.warmup import WarmUp
 from controller.model.memory import InstanceMemory
 from controller.model.sample import Signal, fresh_value
 from controller.model.snapshot import Known, ServiceSnapshot, Unknown
-from controller.model.traffic import Arrivals, Standing, StepMean
+from controller.model.traffic import Arrivals, Lessons, Standing, StepMean
 from controller.policy.schema import Scaling
 
 MOST = 1_000_000.0
@@ -63,6 +63,7 @@ def observe(
     quantile: float,
     slots: int | None = None,
     usual_growth: float = 1.0,
+    learned: Lessons | None = None,
 ) -> Arrivals | None:
     """The arrivals with this tick in them; as they were when this tick's rate is not wholly known.
 
@@ -76,6 +77,7 @@ def observe(
         quantile: share of the requests that shall keep the SLO.
         slots: requests that an instance serves at once, if the policy says so.
         usual_growth: what the season makes of today's rate by then, a ratio.
+        learned: what an earlier run has learned, for arrivals that begin here.
     """
     rate, doubt = _arriving(service)
     if doubt or rate is None:
@@ -97,6 +99,7 @@ def observe(
         full=full,
         usual_growth=usual_growth,
         step=_stepped(before, rate, service),
+        learned=learned,
     )
     return replace(after, capacity=_smoothed(before, capacity, service.at))
 

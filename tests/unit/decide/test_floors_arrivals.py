@@ -79,7 +79,8 @@ def test_a_gap_starts_the_series_anew_and_keeps_what_it_learned():
     found = follow(old, 10.0, 1300.0, **SURE)
     assert (found.rate, found.trend, found.pending) == (10.0, 0.0, ())
     assert (found.margin, trust(found)) == (4.0, trust(old))
-    assert found.noise == first(10.0, 0.0, 60.0).noise == max(FIRST_NOISE * 10.0, poisson(10.0, 60.0))
+    assert found.noise == pytest.approx(3.0 / 40.0 * 10.0), "as a share of the rate"
+    assert first(10.0, 0.0, 60.0).noise == max(FIRST_NOISE * 10.0, poisson(10.0, 60.0))
 
 
 def test_the_same_instant_teaches_nothing():

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import e
 
 import pytest
 from decide_world import change, hold, hpa, instance, policy, scale, snapshot
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from controller.decide import knee_utilisation, tuning
 from controller.decide.decide import decide
+from controller.decide.floors.arrivals import LEAST_MARGIN, MOST_MARGIN, TRUST_SECONDS, lessons
 from controller.decide.interlock import Counts
 from controller.decide.learned import LONGEST_TEXT, MOST_TURNS, recall, record
 from controller.decide.proposal import Proposed
@@ -18,6 +20,7 @@ from controller.decide.turns import observe, within
 from controller.model.hpa import LEARNED
 from controller.model.memory import Memory, Tuning, Turns, UtilisationEvidence
 from controller.model.snapshot import HpaSpec, ResourceTarget
+from controller.model.traffic import Arrivals, Lessons
 from controller.policy.schema import Cpu
 
 DAY = 86400.0
@@ -35,6 +38,7 @@ TUNED = Tuning(
     since=NOW - 3 * DAY, stands=72, at=NOW, moved_at=NOW - DAY, good=71, held=5000.0, tight=60.0, broken=30.0,
     broken_since=NOW - 15.0, barred_from=76, barred_until=NOW + DAY, cool_down=2 * DAY,
 )  # fmt: skip
+ARRIVALS = Arrivals(100.0, 0.5, 3.3, NOW - 15.0, margin=5.5, promised=9.0, kept=3.0)
 KNOWN = Memory(
     min_turns=Turns(1, (NOW - 600.0, NOW - 300.0)),
     max_turns=Turns(-1, (NOW - 900.0,)),
@@ -42,6 +46,7 @@ KNOWN = Memory(
     max_changed_at=NOW - 900.0,
     tuning=TUNED,
     fullness=FULLNESS,
+    arrivals=ARRIVALS,
 )
 
 
@@ -72,7 +77,7 @@ def test_what_was_known_is_known_again():
     assert unread is None
     assert found == replace(Memory(), **{name: getattr(KNOWN, name) for name in (
         "min_turns", "max_turns", "min_changed_at", "max_changed_at", "fullness"
-    )}, tuning=replace(TUNED, at=None, broken_since=None))  # fmt: skip
+    )}, tuning=replace(TUNED, at=None, broken_since=None), lessons=Lessons(5.5, 0.033, 9.0, 3.0))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -140,6 +145,24 @@ def test_how_long_evidence_counts(later, slo, expected):
     assert len(found.min_turns.at) == 2, "turns are about no SLO"
 
 
+def test_what_forecasts_have_taught_begins_the_next_run():
+    """Margin and noise at once; of the trust in trends as much as it would have left by then."""
+    found, _ = recalled(written(), NOW + TRUST_SECONDS)
+    assert found.lessons == Lessons(5.5, 0.033, pytest.approx(9.0 / e), pytest.approx(3.0 / e))
+    rules = policy(scaling={"hpa": "h", "target": {"name": "m"}, "min": {"floor": 2, "ceiling": 9}, "demand": {}})
+    service = replace(seen(written()), instances=tuple(instance(n, rate=50.0, cpu=0.5) for n in "abcd"))
+    _, memory = decide(rules, service, Memory())
+    assert (memory.arrivals.rate, memory.arrivals.margin, memory.arrivals.noise) == (200.0, 5.5, pytest.approx(6.6))
+    _, forgot = decide(rules, replace(service, hpa=seen(None).hpa), Memory())
+    assert forgot.arrivals.margin < 5.5
+
+
+def test_rates_that_were_seen_before_the_hpa_was_do_not_drop_what_was_taught():
+    young = Arrivals(80.0, 0.0, 4.0, NOW - 30.0)
+    found, _ = recalled(written(), memory=Memory(arrivals=young))
+    assert found.arrivals == replace(young, margin=5.5, promised=9.0, kept=3.0)
+
+
 def test_of_two_pieces_of_evidence_the_larger_one_counts():
     little = UtilisationEvidence(bins({10: 15.0}), bins({}), bins({10: 3.0}), NOW)
     much = UtilisationEvidence(bins({10: 9000.0}), bins({}), bins({10: 900.0}), NOW)
@@ -172,6 +195,8 @@ RUBBISH = [
     pytest.param(json.dumps({**good, "full": {"at": 0, "bins": [[50, 1.0, 1.0, 1.0]]}}), id="a bin beyond the last"),
     pytest.param(json.dumps({**good, "full": {"at": 0, "bins": [[1, 1.0]]}}), id="half a bin"),
     pytest.param(json.dumps({**good, "full": {"at": 0, "bins": [[1, float("inf"), 0.0, 0.0]]}}), id="without end"),
+    pytest.param(json.dumps({**good, "load": {"margin": 99.0, "noise": 0.1}}), id="a margin beyond the largest"),
+    pytest.param(json.dumps({**good, "load": {"margin": 2.0, "noise": float("nan")}}), id="a noise that is no number"),
     pytest.param("[" * 5000, id="deep"),
     pytest.param(written() + " " * LONGEST_TEXT, id="too long"),
 ]
@@ -236,6 +261,10 @@ memories = st.builds(
         good=percents, held=seconds, tight=seconds, broken=seconds, broken_since=st.none() | instants,
         barred_from=percents, barred_until=st.none() | instants, cool_down=st.floats(0.0, 16 * DAY),
     ),
+    arrivals=st.none() | st.builds(
+        Arrivals, rate=st.floats(0.0, 1e12), trend=st.floats(-1e6, 1e6), noise=st.floats(0.0, 1e12), at=instants,
+        margin=st.floats(LEAST_MARGIN, MOST_MARGIN), promised=st.floats(0.0, 1e5), kept=st.floats(-1e5, 1e5),
+    ),
 )  # fmt: skip
 
 
@@ -262,6 +291,9 @@ def test_whatever_is_known_is_written_read_and_never_weaker(known, stood, stands
         assert found.tuning.barred_until >= expected.barred_until
     if known.fullness is not None and found.fullness is not None:
         assert found.fullness.held == pytest.approx(known.fullness.held, abs=0.11)
+    if known.arrivals is not None:
+        assert found.lessons.margin >= known.arrivals.margin
+        assert found.lessons.noise_ratio >= lessons(known.arrivals).noise_ratio
     again = written(found, low=(stands, stands), cpu=cpu, per_hour=per_hour)
     assert recalled(again)[0].min_turns == found.min_turns
 
