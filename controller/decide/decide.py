@@ -257,7 +257,12 @@ def _hpa(
     reason = "; ".join(dict.fromkeys(c.reason for c in changes))
     metadata = policy.metadata
     kept = learned.record(
-        now, safe, slo_seconds=policy.spec.slo.latency, per_hour=rules.steps.turnsPerHour, at=service.at
+        now,
+        safe,
+        slo_seconds=policy.spec.slo.latency,
+        window_seconds=policy.spec.signals.window,
+        per_hour=rules.steps.turnsPerHour,
+        at=service.at,
     )
     write = HpaWrite(metadata.namespace, rules.hpa, safe.before, after, reason, speed.send, kept)
     return write, draining.drain, (*changes, *draining.changes), holds

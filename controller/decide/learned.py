@@ -99,13 +99,14 @@ class _Text(_Part):
     load: _Load | None = None
 
 
-def record(now: Memory, safe: Bounds, *, slo_seconds: float, per_hour: int, at: float) -> str:
+def record(now: Memory, safe: Bounds, *, slo_seconds: float, window_seconds: float, per_hour: int, at: float) -> str:
     """The text that goes with a write.
 
     Args:
         now: what is known before the write.
         safe: the bounds and targets that it sets: what they mean is in the text already, as nothing else may be written later.
         slo_seconds: the response time that evidence is about.
+        window_seconds: what a rate is a mean over.
         per_hour: the budget of direction changes.
         at: now, seconds since the epoch.
     """
@@ -117,7 +118,7 @@ def record(now: Memory, safe: Bounds, *, slo_seconds: float, per_hour: int, at: 
         max=_bound(now.max_turns, now.max_changed_at, safe.maximum, per_hour, at),
         cpu=_cpu(tuning.after(now.tuning, _percent(safe.targets), at)),
         full=None if now.fullness is None else _full(now.fullness),
-        load=None if now.arrivals is None else _load(arrivals.lessons(now.arrivals)),
+        load=None if now.arrivals is None else _load(arrivals.lessons(now.arrivals, window_seconds)),
     )
     return text.model_dump_json(exclude_defaults=True)
 

@@ -68,10 +68,16 @@ def taught(arrivals: Arrivals, learned: Lessons) -> Arrivals:
     return replace(arrivals, margin=learned.margin, promised=learned.promised, kept=learned.kept)
 
 
-def lessons(arrivals: Arrivals) -> Lessons:
-    """What the series has learned, for one that begins anew."""
-    ratio = arrivals.noise / arrivals.rate if arrivals.rate > 0.0 else FIRST_NOISE
-    return Lessons(arrivals.margin, min(ratio, NOISE_MOST), arrivals.promised, arrivals.kept)
+def lessons(arrivals: Arrivals, window_seconds: float) -> Lessons:
+    """What the series has learned, for one that begins anew, at another rate perhaps.
+
+    Where there is so little traffic that chance alone makes more of a share than the first noise is, what was seen tells
+    nothing of busier hours: the first noise stands in for it.
+    """
+    chance = poisson(arrivals.rate, window_seconds)
+    busy = arrivals.rate > 0.0 and chance <= FIRST_NOISE * arrivals.rate
+    ratio = min(arrivals.noise / arrivals.rate, NOISE_MOST) if busy else FIRST_NOISE
+    return Lessons(arrivals.margin, ratio, arrivals.promised, arrivals.kept)
 
 
 def follow(
@@ -108,7 +114,7 @@ def follow(
     if before is not None and 0.0 <= at - before.at < SAME_SECONDS:
         return before
     if before is None or not 0.0 < at - before.at < GAP_SECONDS:
-        learned = learned if before is None else lessons(before)
+        learned = learned if before is None else lessons(before, window_seconds)
         return first(trend.HIDDEN * rate if full else rate, at, window_seconds, learned)
     elapsed, rate = at - before.at, min(max(rate, 0.0), LARGEST)
     fast, slow = _lines(before)

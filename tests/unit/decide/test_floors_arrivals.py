@@ -12,15 +12,17 @@ from controller.decide.floors.arrivals import (
     FIRST_NOISE,
     LEAST_MARGIN,
     MOST_MARGIN,
+    NOISE_MOST,
     PENDING,
     ahead,
     first,
     follow,
+    lessons,
     noise,
     poisson,
     trust,
 )
-from controller.model.traffic import Arrivals, Pending
+from controller.model.traffic import Arrivals, Lessons, Pending
 
 SURE = {"lead_seconds": 180.0, "window_seconds": 60.0, "tolerated": 0.005}
 
@@ -81,6 +83,20 @@ def test_a_gap_starts_the_series_anew_and_keeps_what_it_learned():
     assert (found.margin, trust(found)) == (4.0, trust(old))
     assert found.noise == pytest.approx(3.0 / 40.0 * 10.0), "as a share of the rate"
     assert first(10.0, 0.0, 60.0).noise == max(FIRST_NOISE * 10.0, poisson(10.0, 60.0))
+
+
+@pytest.mark.parametrize(
+    ("rate", "noise_seen", "ratio"),
+    [
+        pytest.param(100.0, 4.0, 0.04, id="a share of the rate"),
+        pytest.param(100.0, 500.0, NOISE_MOST, id="no more than all of it"),
+        pytest.param(0.05, 0.03, FIRST_NOISE, id="a quiet night is chance, and tells nothing of the day"),
+        pytest.param(0.0, 0.0, FIRST_NOISE, id="no traffic at all"),
+    ],
+)
+def test_noise_is_handed_on_as_a_share(rate, noise_seen, ratio):
+    old = Arrivals(rate, 0.0, noise_seen, 1000.0, margin=4.0, promised=9.0, kept=3.0)
+    assert lessons(old, 60.0) == Lessons(4.0, pytest.approx(ratio), 9.0, 3.0)
 
 
 def test_the_same_instant_teaches_nothing():

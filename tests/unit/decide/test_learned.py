@@ -25,7 +25,7 @@ from controller.policy.schema import Cpu
 
 DAY = 86400.0
 NOW = 1_790_000_000.0
-SLO = 0.5
+SLO, WINDOW = 0.5, 60.0
 CPU = Cpu(target=70, between=[50, 85])
 
 
@@ -57,7 +57,7 @@ def bounds(low=(4, 4), high=(10, 10), cpu=72):
 
 
 def written(known=KNOWN, at=NOW, per_hour=8, **moves):
-    return record(known, bounds(**moves), slo_seconds=SLO, per_hour=per_hour, at=at)
+    return record(known, bounds(**moves), slo_seconds=SLO, window_seconds=WINDOW, per_hour=per_hour, at=at)
 
 
 def seen(text, at=NOW, **fields):
@@ -293,7 +293,7 @@ def test_whatever_is_known_is_written_read_and_never_weaker(known, stood, stands
         assert found.fullness.held == pytest.approx(known.fullness.held, abs=0.11)
     if known.arrivals is not None:
         assert found.lessons.margin >= known.arrivals.margin
-        assert found.lessons.noise_ratio >= lessons(known.arrivals).noise_ratio
+        assert found.lessons.noise_ratio >= lessons(known.arrivals, WINDOW).noise_ratio
     again = written(found, low=(stands, stands), cpu=cpu, per_hour=per_hour)
     assert recalled(again)[0].min_turns == found.min_turns
 
@@ -339,7 +339,9 @@ def test_a_controller_that_dies_after_every_write_turns_no_more_often_than_one_t
             continue
         downs += after < stands and way == 1
         way = 1 if after > stands else -1
-        text = record(found, bounds(low=(stands, after)), slo_seconds=SLO, per_hour=per_hour, at=at)
+        text = record(
+            found, bounds(low=(stands, after)), slo_seconds=SLO, window_seconds=WINDOW, per_hour=per_hour, at=at
+        )
         stands = after
     assert downs <= per_hour
 
