@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from bench.report import Report
@@ -63,11 +64,9 @@ def scaler(name: str, trace: Trace, steps: list[tuple[float, float]]) -> Scaler:
         "cron floor": Cron,
         "oracle": lambda: oracle(steps),
     }
-    made |= {f"Trimtab {planned:.0%}": lambda planned=planned: Trimtab(HPA_TARGET, planned) for planned in PLANNED}  # type: ignore[misc]
+    made |= {f"Trimtab {planned:.0%}": partial(Trimtab, HPA_TARGET, planned) for planned in PLANNED}
     made |= {
-        f"{kind}, {sigmas} sigma": lambda kind=kind, sigmas=sigmas: TOLD[kind](trace, sigmas)  # type: ignore[misc]
-        for kind in TOLD
-        for sigmas in SIGMAS
+        f"{kind}, {sigmas} sigma": partial(told, trace, sigmas) for kind, told in TOLD.items() for sigmas in SIGMAS
     }
     return made.get(name, plain)()
 

@@ -1,8 +1,9 @@
 """What a restart must not forget, as text: it goes into an annotation of the HPA with each change of it, never by itself.
 
 A controller that crashes again and again would else begin with a whole budget of direction changes each time, climb back to the
-CPU target that it has just taken back, and take replicas for less or more than has been learned. Whatever is lost nevertheless
-makes it slower, not less safe: the text is as old as the last change, and what cannot be read is as absent.
+CPU target that it has just taken back, take replicas for less or more than has been learned, and plan for steep traffic with the
+small margin that it begins with. Whatever is lost nevertheless makes it slower, not less safe: the text is as old as the last
+change, and what cannot be read is as absent.
 """
 
 from __future__ import annotations
